@@ -1,0 +1,18 @@
+"""A3C and A2C for PyTorch Lightning and Gymnasium, data-parallel and gradient-parallel."""
+
+from lightning_a3c.callbacks import StopAfterEnvSteps, StopWhenSolved
+from lightning_a3c.data import CollectorDataModule, CollectorDataset
+from lightning_a3c.envs import AtariConfig, EnvConfig
+from lightning_a3c.module import A3CModule
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "A3CModule",
+    "AtariConfig",
+    "CollectorDataModule",
+    "CollectorDataset",
+    "EnvConfig",
+    "StopAfterEnvSteps",
+    "StopWhenSolved",
+]

@@ -1,0 +1,111 @@
+"""Moving named tuples of tensors from one worker to the learner through shared slots.
+
+Only slot numbers pass through pipes; the tensors stay where the worker wrote them until the learner
+has copied them. One pair of pipes for each worker instead of one queue for all: a queue's lock
+would stay locked for ever if a worker were killed inside it, and a closed pipe tells at once that
+its other end has died. The channel does not know what the fields mean.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from multiprocessing.connection import Connection
+from multiprocessing.context import BaseContext
+from typing import Any
+
+from torch import Tensor
+
+from lightning_a3c.shared_tensors import SharedTensors
+from lightning_a3c.types import map_tensors
+
+
+class RemoteFailure(Exception):
+    """The writing process raised; the message is its traceback."""
+
+
+class _Slots:
+    """`count` shared copies of `template`."""
+
+    def __init__(self, template: Any, count: int, context: BaseContext) -> None:
+        leaves: list[Tensor] = []
+        map_tensors(leaves.append, template)
+        self._template = map_tensors(lambda tensor: tensor.new_empty(0), template)
+        self._width = len(leaves)
+        self._shared = SharedTensors(leaves * count, context)
+
+    def __getitem__(self, slot: int) -> Any:
+        tensors = iter(self._shared.tensors[slot * self._width : (slot + 1) * self._width])
+        return map_tensors(lambda _: next(tensors), self._template)
+
+
+class ChannelWriter:
+    """The worker's end: picklable as an argument of a new process."""
+
+    def __init__(self, slots: _Slots, count: int, connection: Connection) -> None:
+        self._slots = slots
+        self._free = deque(range(count))
+        self._connection = connection
+
+    def wait_for_slot(self) -> None:
+        """Block until a message can be sent.
+
+        Raises:
+            EOFError: the learner has closed its end or died.
+        """
+        while self._connection.poll():
+            self._free.append(self._connection.recv())
+        if not self._free:
+            self._free.append(self._connection.recv())
+
+    def send(self, message: Any) -> None:
+        """Copy `message` into a free slot and announce it; waits for one if needed."""
+        self.wait_for_slot()
+        slot = self._free.popleft()
+        map_tensors(lambda shared, own: shared.copy_(own), self._slots[slot], message)
+        self._connection.send(slot)
+
+    def send_failure(self, traceback: str) -> None:
+        """Tell the learner why no more messages will come."""
+        self._connection.send(traceback)
+
+    def close(self) -> None:
+        """Close this process's copy of the end."""
+        self._connection.close()
+
+
+class ChannelReader:
+    """The learner's end. `multiprocessing.connection.wait` accepts it."""
+
+    def __init__(self, slots: _Slots, connection: Connection) -> None:
+        self._slots = slots
+        self._connection = connection
+
+    def fileno(self) -> int:
+        return self._connection.fileno()
+
+    def receive(self) -> tuple[int, Any]:
+        """The next slot's number and its message, which stays valid until `release(slot)`.
+
+        Raises:
+            EOFError: the worker is gone.
+            RemoteFailure: the worker raised.
+        """
+        slot = self._connection.recv()
+        if isinstance(slot, str):
+            raise RemoteFailure(slot)
+        return slot, self._slots[slot]
+
+    def release(self, slot: int) -> None:
+        """Give the slot back to the worker."""
+        self._connection.send(slot)
+
+    def close(self) -> None:
+        """Close this end; the worker then stops."""
+        self._connection.close()
+
+
+def open_channel(template: Any, slots: int, context: BaseContext) -> tuple[ChannelReader, ChannelWriter]:
+    """A channel of `slots` >= 2 messages shaped like `template`: one being filled, the rest waiting."""
+    memory = _Slots(template, slots, context)
+    learner_end, worker_end = context.Pipe()
+    return ChannelReader(memory, learner_end), ChannelWriter(memory, slots, worker_end)

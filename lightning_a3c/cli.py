@@ -1,0 +1,51 @@
+"""The command line: LightningCLI with this package's classes linked together."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from zipfile import is_zipfile
+
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+
+from lightning_a3c.data import CollectorDataModule
+from lightning_a3c.envs import Protocol
+from lightning_a3c.module import SEED_OPTIMIZER, A3CModule
+
+
+class A3CCLI(LightningCLI):
+    """`fit`, `validate`, `test` and `predict` for `A3CModule` and `CollectorDataModule`."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_optimizer_args(link_to="model.optimizer")
+        parser.add_lr_scheduler_args(link_to="model.lr_scheduler")
+        parser.set_defaults({"optimizer": SEED_OPTIMIZER})
+        parser.link_arguments("data.protocol", "model.observation_shape", _observation_shape, "instantiate")
+        parser.link_arguments("data.protocol", "model.num_actions", _num_actions, "instantiate")
+        parser.link_arguments("data.protocol", "model.protocol", asdict, "instantiate")
+
+    def before_instantiate_classes(self) -> None:
+        path = self.config[self.subcommand].get("ckpt_path")
+        if path and Path(path).is_file() and not is_zipfile(path):
+            raise SystemExit(f"ckpt_path {path} is not a whole checkpoint (cut off while it was copied?); choose another")
+
+
+def _observation_shape(protocol: Protocol) -> tuple[int, ...]:
+    return protocol.observation_shape
+
+
+def _num_actions(protocol: Protocol) -> int:
+    return protocol.num_actions
+
+
+def main(args: Any = None) -> None:
+    """Entry point of `lightning-a3c` and `python -m lightning_a3c`."""
+    A3CCLI(
+        A3CModule,
+        CollectorDataModule,
+        args=args,
+        seed_everything_default=0,
+        auto_configure_optimizers=False,
+        save_config_kwargs={"overwrite": True},
+    )

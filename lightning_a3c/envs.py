@@ -1,0 +1,206 @@
+"""Building vector environments from a description. Knows Gymnasium and ALE, and nothing of torch."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import ale_py
+import gymnasium
+import numpy as np
+from ale_py.vector_env import AtariVectorEnv
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
+from gymnasium.wrappers import FlattenObservation
+
+gymnasium.register_envs(ale_py)
+
+
+@dataclass(frozen=True)
+class AtariConfig:
+    """Atari preprocessing; the defaults are those of DQN (Mnih et al. 2015).
+
+    Args:
+        frame_skip: frames an action is repeated for; the id's own frame skip is never added to it.
+        sticky_actions: probability that the previous action is repeated instead; None takes the
+            id's own (0 for `…NoFrameskip-v4`, 0.25 for `ALE/…-v5`).
+        noop_max: a reset is followed by up to this many no-op frames; 0 for none.
+        episodic_life: a lost life ends the episode for learning; reported returns stay whole games.
+        full_action_space: all 18 actions instead of the game's own.
+        fire_on_reset: press FIRE after a reset in games that wait for it.
+    """
+
+    frame_skip: int = 4
+    sticky_actions: float | None = None
+    noop_max: int = 30
+    episodic_life: bool = False
+    full_action_space: bool = False
+    fire_on_reset: bool = True
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """Which environment, and how many of it in one process.
+
+    Args:
+        id: any Gymnasium id with a discrete action space; `module:Id` imports `module` first.
+        num_envs: environments stepped together by one worker.
+        clip_rewards: learn from the sign of the reward; reported returns are never clipped.
+            None clips on Atari only.
+        kwargs: passed to the environment's constructor (not for Atari ids).
+        atari: preprocessing of Atari ids; refused for others unless left at its defaults.
+    """
+
+    id: str = "CartPole-v1"
+    num_envs: int = 8
+    clip_rewards: bool | None = None
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    atari: AtariConfig = field(default_factory=AtariConfig)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What was really played; plain values, kept in checkpoints and printed at start."""
+
+    env_id: str
+    observation_shape: tuple[int, ...]
+    num_actions: int
+    frame_skip: int
+    sticky_actions: float
+    clip_rewards: bool
+    episodic_life: bool
+    full_action_space: bool
+
+    def __str__(self) -> str:
+        return ", ".join(f"{f.name} {getattr(self, f.name)}" for f in fields(self))
+
+
+def inspect(config: EnvConfig) -> Protocol:
+    """Check `config` and say what it will play, by building one environment and closing it.
+
+    Raises:
+        ValueError: the id is unknown, its actions are not discrete, or a field is out of range.
+    """
+    if config.num_envs < 1:
+        raise ValueError(f"env.num_envs must be >= 1, got {config.num_envs}")
+    atari = _is_atari(_spec(config.id))
+    if not atari and config.atari != AtariConfig():
+        changed = {k: v for k, v in asdict(config.atari).items() if v != getattr(AtariConfig(), k)}
+        raise ValueError(f"env.atari {changed} has no effect on {config.id}, which is not an Atari game; remove it")
+    if atari:
+        _check_atari(config)
+    env = make_vector_env(config, num_envs=1)
+    try:
+        action_space = env.single_action_space
+        if not isinstance(action_space, spaces.Discrete):
+            raise ValueError(
+                f"env.id {config.id!r} has the action space {action_space}; only Discrete is supported yet"
+            )
+        if action_space.start != 0:
+            raise ValueError(f"env.id {config.id!r}: actions must start at 0, not at {action_space.start}")
+        return Protocol(
+            env_id=config.id,
+            observation_shape=tuple(env.single_observation_space.shape or ()),
+            num_actions=int(action_space.n),
+            frame_skip=config.atari.frame_skip if atari else 1,
+            sticky_actions=_sticky_actions(config) if atari else 0.0,
+            clip_rewards=clips_rewards(config),
+            episodic_life=config.atari.episodic_life,
+            full_action_space=config.atari.full_action_space,
+        )
+    finally:
+        env.close()
+
+
+def make_vector_env(config: EnvConfig, num_envs: int | None = None) -> VectorEnv:
+    """A vector environment whose raw rewards and autoreset mode the rollout can rely on.
+
+    Atari ids run in ALE's native vector environment, one thread, uint8 observations [4, 84, 84];
+    others in Gymnasium's `SyncVectorEnv`, observations that are no array flattened to a vector.
+    Both reset in the same step. Close it after use.
+    """
+    num_envs = num_envs or config.num_envs
+    spec = _spec(config.id)
+    if _is_atari(spec):
+        atari = config.atari
+        env: VectorEnv = AtariVectorEnv(
+            spec.kwargs["game"],
+            num_envs,
+            num_threads=1,
+            max_num_frames_per_episode=spec.kwargs.get("max_num_frames_per_episode", 108_000),
+            repeat_action_probability=_sticky_actions(config),
+            full_action_space=atari.full_action_space,
+            autoreset_mode=AutoresetMode.SAME_STEP,
+            frameskip=atari.frame_skip,
+            noop_max=atari.noop_max,
+            use_fire_reset=atari.fire_on_reset,
+            reward_clipping=False,
+        )
+        return LifeLoss(env) if atari.episodic_life else env
+
+    def wrap(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
+        return env if isinstance(env.observation_space, spaces.Box) else FlattenObservation(env)
+
+    return gymnasium.make_vec(
+        config.id,
+        num_envs=num_envs,
+        vectorization_mode="sync",
+        vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP},
+        wrappers=[wrap],
+        **config.kwargs,
+    )
+
+
+def clips_rewards(config: EnvConfig) -> bool:
+    """Whether learning sees only the sign of the rewards."""
+    return _is_atari(_spec(config.id)) if config.clip_rewards is None else config.clip_rewards
+
+
+class LifeLoss(VectorWrapper):
+    """Adds `info["life_lost"]`: bool [num_envs], true where a life went but the game goes on."""
+
+    def __init__(self, env: VectorEnv) -> None:
+        super().__init__(env)
+        self._lives = np.zeros(env.num_envs, dtype=np.int32)
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        observations, info = self.env.reset(**kwargs)
+        self._lives = info["lives"].copy()
+        return observations, info
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        observations, rewards, terminated, truncated, info = self.env.step(actions)
+        info["life_lost"] = (info["lives"] < self._lives) & ~(terminated | truncated)
+        self._lives = info["lives"].copy()
+        return observations, rewards, terminated, truncated, info
+
+
+def _spec(env_id: str) -> Any:
+    try:
+        return gymnasium.spec(env_id)
+    except (gymnasium.error.Error, ImportError) as error:
+        near = difflib.get_close_matches(env_id, gymnasium.registry, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else "`gymnasium.pprint_registry()` lists the known ones"
+        raise ValueError(f"env.id {env_id!r} is not a known environment; {hint}") from error
+
+
+def _is_atari(spec: Any) -> bool:
+    return spec.entry_point == "ale_py.env:AtariEnv" and spec.kwargs.get("obs_type", "rgb") == "rgb"
+
+
+def _sticky_actions(config: EnvConfig) -> float:
+    own: float = _spec(config.id).kwargs.get("repeat_action_probability", 0.0)
+    return own if config.atari.sticky_actions is None else config.atari.sticky_actions
+
+
+def _check_atari(config: EnvConfig) -> None:
+    atari = config.atari
+    if atari.frame_skip < 1:
+        raise ValueError(f"env.atari.frame_skip must be >= 1, got {atari.frame_skip}")
+    if atari.noop_max < 0:
+        raise ValueError(f"env.atari.noop_max must be >= 0, got {atari.noop_max}")
+    if not 0 <= _sticky_actions(config) <= 1:
+        raise ValueError(f"env.atari.sticky_actions must be in [0, 1], got {atari.sticky_actions}")
+    if config.kwargs:
+        raise ValueError(f"env.kwargs {config.kwargs} has no effect on Atari ids; use the fields of env.atari")

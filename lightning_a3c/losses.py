@@ -1,0 +1,106 @@
+"""The combined actor-critic loss. Pure functions of tensors: no networks, no environments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class LossTerms(NamedTuple):
+    """The combined loss and what to watch beside it; every field is a float32 scalar."""
+
+    loss_total: Tensor  # the one that is differentiated
+    loss_policy: Tensor
+    loss_value: Tensor  # before its weight
+    loss_entropy: Tensor  # after its weight
+    entropy: Tensor  # of π, in nats
+    advantage: Tensor  # mean of R − V
+    value: Tensor  # mean of V
+    batch_return: Tensor  # mean of the n-step targets R
+    explained_variance: Tensor  # 1 − Var(R − V) / Var(R); 0 where Var(R) is 0
+
+
+def policy_loss(log_probs: Tensor, actions: Tensor, advantages: Tensor) -> Tensor:
+    """−mean(A · log π(a|o)), the policy gradient's surrogate (Mnih et al. 2016, section 4).
+
+    Args:
+        log_probs: float32 [B, A], log π(·|o).
+        actions: int64 [B].
+        advantages: float32 [B]; no gradient flows through them.
+    """
+    chosen = log_probs.gather(1, actions.unsqueeze(1)).squeeze(1)
+    return -(advantages.detach() * chosen).mean()
+
+
+def mean_entropy(log_probs: Tensor) -> Tensor:
+    """Mean entropy −Σ_a π log π over the batch, in nats; log_probs: float32 [B, A]."""
+    return -(log_probs.exp() * log_probs).sum(dim=1).mean()
+
+
+def explained_variance(values: Tensor, returns: Tensor) -> Tensor:
+    """1 − Var(R − V) / Var(R): 1 for a perfect critic, 0 for a constant one; both float32 [B]."""
+    variance = returns.var(correction=0)
+    ratio = (returns - values).var(correction=0) / variance
+    return torch.where(variance > 0, 1 - ratio, torch.zeros_like(ratio))
+
+
+@dataclass(frozen=True)
+class A2CLoss:
+    """L = value_weight · MSE(V, R) − mean(A · log π(a|o)) − entropy_weight · H(π), A = R − V.
+
+    Means over the batch; A carries no gradient (Mnih et al. 2016, section 4). Learner and gradient
+    workers call the same object.
+
+    Args:
+        entropy_weight: β ≥ 0.
+        value_weight: weight of the critic's error, > 0.
+    """
+
+    entropy_weight: float = 0.01
+    value_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.entropy_weight < 0:
+            raise ValueError(f"entropy_weight must be >= 0, got {self.entropy_weight}")
+        if self.value_weight <= 0:
+            raise ValueError(f"value_weight must be > 0, got {self.value_weight}")
+
+    def __call__(self, logits: Tensor, values: Tensor, actions: Tensor, returns: Tensor) -> LossTerms:
+        """Loss of a batch.
+
+        Args:
+            logits: float32 [B, A], unnormalised log π(·|o).
+            values: float32 [B], V(o).
+            actions: int64 [B].
+            returns: float32 [B], targets R.
+
+        Raises:
+            ValueError: a shape does not fit. [B, 1] values would broadcast to [B, B] in silence.
+        """
+        batch = logits.shape[:1]
+        if logits.ndim != 2 or not values.shape == actions.shape == returns.shape == batch:
+            raise ValueError(
+                f"logits {tuple(logits.shape)}, values {tuple(values.shape)}, actions {tuple(actions.shape)} "
+                f"and returns {tuple(returns.shape)} do not fit: [B, A], [B], [B] and [B] are needed"
+            )
+        log_probs = logits.log_softmax(dim=1)
+        advantages = (returns - values).detach()
+        entropy = mean_entropy(log_probs)
+        loss_policy = policy_loss(log_probs, actions, advantages)
+        loss_value = F.mse_loss(values, returns)
+        loss_entropy = -self.entropy_weight * entropy
+        return LossTerms(
+            loss_total=self.value_weight * loss_value + loss_policy + loss_entropy,
+            loss_policy=loss_policy,
+            loss_value=loss_value,
+            loss_entropy=loss_entropy,
+            entropy=entropy,
+            advantage=advantages.mean(),
+            value=values.mean(),
+            batch_return=returns.mean(),
+            explained_variance=explained_variance(values, returns),
+        )

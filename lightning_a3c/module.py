@@ -1,0 +1,207 @@
+"""The agent as a LightningModule: network, combined loss, optimizer. Knows no environment or process."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, Literal, Self
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.rank_zero import rank_zero_info
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torchmetrics import CatMetric
+
+from lightning_a3c.losses import A2CLoss, LossTerms
+from lightning_a3c.networks import build_network, instantiate, orthogonal_init
+from lightning_a3c.progress import Progress
+from lightning_a3c.types import Batch, Gradients
+
+SEED_OPTIMIZER = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3, "eps": 1e-3}}
+
+
+class A3CModule(pl.LightningModule):
+    """Actor-critic learner for data-parallel and gradient-parallel training.
+
+    >>> module = A3CModule(observation_shape=(4,), num_actions=2)
+    >>> action = module.act(torch.zeros(1, 4))
+
+    Args:
+        observation_shape: of one observation.
+        num_actions: size of the discrete action space.
+        protocol: what is played, as plain values; kept in checkpoints. `frame_skip` turns env steps
+            into frames.
+        network: see `networks.build_network`: None, a class path with init_args, or a module (which
+            a checkpoint cannot rebuild: give it again to `load_from_checkpoint`).
+        orthogonal: initialise orthogonally instead of with PyTorch's default.
+        entropy_weight: β.
+        value_weight: weight of the critic's error.
+        optimizer: `{"class_path": …, "init_args": {…}}`; the default is Adam, lr 1e-3, eps 1e-3.
+        lr_scheduler: likewise, or None; stepped after every update, unless it has a `monitor`.
+        mode: "data" learns from transitions by automatic optimisation; "gradient" applies what the
+            `GradientParallel` callback makes of the workers' gradients.
+
+    Raises:
+        ValueError: the network does not fit the spaces, or an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        observation_shape: tuple[int, ...],
+        num_actions: int,
+        protocol: dict[str, Any] | None = None,
+        network: dict[str, Any] | nn.Module | None = None,
+        orthogonal: bool = False,
+        entropy_weight: float = 0.01,
+        value_weight: float = 1.0,
+        optimizer: dict[str, Any] | None = None,
+        lr_scheduler: dict[str, Any] | None = None,
+        mode: Literal["data", "gradient"] = "data",
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=["network"] if isinstance(network, nn.Module) else None)
+        self.net = build_network(observation_shape, num_actions, network)
+        if orthogonal:
+            orthogonal_init(self.net)
+        self.loss = A2CLoss(entropy_weight, value_weight)
+        self.progress = Progress()
+        # Lightning checks the trainer against this before any setup hook, so it must be known here
+        self.automatic_optimization = mode == "data"
+        self.frame_skip: int = (protocol or {}).get("frame_skip", 1)
+        self.eval_returns = CatMetric()
+        self.eval_lengths = CatMetric()
+
+    @classmethod
+    def for_data(cls, data: Any, **kwargs: Any) -> Self:
+        """A module that fits the environment of a `CollectorDataModule`."""
+        protocol = data.protocol
+        return cls(protocol.observation_shape, protocol.num_actions, asdict(protocol), **kwargs)
+
+    def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, *observation_shape] → logits float32 [B, A], values float32 [B]."""
+        logits, values = self.net(observations)
+        return logits, values
+
+    @torch.no_grad()
+    def act(self, observations: Tensor, greedy: bool = False) -> Tensor:
+        """[B, *observation_shape] → actions int64 [B]."""
+        logits, _ = self(observations.to(self.device))
+        return logits.argmax(dim=1) if greedy else torch.distributions.Categorical(logits=logits).sample()
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        optimizer = instantiate(self.hparams["optimizer"] or SEED_OPTIMIZER, parameters)
+        if self.hparams["lr_scheduler"] is None:
+            return optimizer
+        scheduler = instantiate(self.hparams["lr_scheduler"], optimizer=optimizer)
+        monitor = getattr(scheduler, "monitor", None)
+        if monitor is not None:
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": monitor}}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_fit_start(self) -> None:
+        if self.hparams["protocol"]:
+            rank_zero_info("Playing " + ", ".join(f"{k} {v}" for k, v in self.hparams["protocol"].items()))
+
+    def on_train_start(self) -> None:
+        self.progress.start()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
+        self.progress.update(batch.report)
+        self._log_progress(batch)
+        if isinstance(batch.payload, Gradients):
+            self._log_terms(LossTerms(*batch.payload.loss_terms.mean(dim=0)))
+            self._apply_gradients()
+            return None
+        observations, actions, returns = batch.payload
+        logits, values = self(observations)
+        terms = self.loss(logits, values, actions, returns)
+        self._log_terms(terms)
+        return terms.loss_total
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        if self.automatic_optimization:
+            gradients = [p.grad for p in self.parameters() if p.grad is not None]
+            self.log("grad_norm", torch.nn.utils.get_total_norm(gradients))
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self._count_episode(batch)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        self._count_episode(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_episodes("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_episodes("test")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["progress"] = self.progress.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        theirs, ours = checkpoint.get("hyper_parameters", {}), self.hparams
+        for name in ("observation_shape", "num_actions"):
+            if name in theirs and _plain(theirs[name]) != _plain(ours[name]):
+                raise ValueError(
+                    f"the checkpoint was trained with {name} {theirs[name]}, this run has {ours[name]}; "
+                    "use the config that made it, which is saved beside it"
+                )
+        saved, own = checkpoint["state_dict"], self.state_dict()
+        if {k: v.shape for k, v in saved.items()} != {k: v.shape for k, v in own.items()}:
+            raise ValueError(
+                f"the checkpoint holds another network than {type(self.net).__name__} as configured here "
+                f"(model.network {self.hparams.get('network')}); use the config that made it"
+            )
+        if "progress" in checkpoint:
+            self.progress.load_state_dict(checkpoint["progress"])
+
+    def _apply_gradients(self) -> None:
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
+        optimizer.step()  # inside training_step, where Lightning counts it as a global step
+        for config in self.trainer.lr_scheduler_configs:
+            if config.interval == "step":
+                config.scheduler.step()
+
+    def _log_terms(self, terms: LossTerms) -> None:
+        self.log_dict({name: term.detach() for name, term in terms._asdict().items()})
+
+    def _log_progress(self, batch: Batch) -> None:
+        progress = self.progress
+        metrics = {
+            "env_steps": float(progress.env_steps),
+            "frames": float(progress.env_steps * self.frame_skip),
+            "episodes": float(progress.episodes),
+            "policy_lag": batch.policy_lag.float().mean(),
+            "queue_fill": batch.queue_fill.mean(),
+        }
+        if progress.returns:
+            metrics["return"] = progress.returns[-1]
+            metrics["episode_length"] = float(progress.lengths[-1])
+        self.log_dict(metrics)
+        self.log("steps/s", progress.steps_per_second, prog_bar=True)
+        if progress.mean_return is not None:
+            self.log("return_100", progress.mean_return, prog_bar=True)
+
+    def _count_episode(self, episode: Any) -> None:
+        self.eval_returns.update(episode.episode_return)
+        self.eval_lengths.update(episode.length.float())
+
+    def _log_episodes(self, stage: str) -> None:
+        for name, metric in (("return", self.eval_returns), ("length", self.eval_lengths)):
+            values = metric.compute()
+            values = torch.as_tensor(values).float().flatten()
+            self.log_dict(
+                {
+                    f"{stage}/{name}_mean": values.mean(),
+                    f"{stage}/{name}_std": values.std(correction=0),
+                    f"{stage}/{name}_min": values.min(),
+                    f"{stage}/{name}_max": values.max(),
+                }
+            )
+            metric.reset()
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, list | tuple) else value

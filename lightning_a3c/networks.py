@@ -1,0 +1,150 @@
+"""Actor-critic networks: observations in, (logits [B, A], values [B]) out. They know no loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class AtariA2C(nn.Module):
+    """Three convolutions, then separate policy and value heads (conv stack of Mnih et al. 2015).
+
+    Args:
+        observation_shape: (channels, 84, 84) or any (channels, height, width) of at least 36 × 36.
+        num_actions: size of the discrete action space.
+    """
+
+    def __init__(self, observation_shape: Sequence[int], num_actions: int) -> None:
+        super().__init__()
+        if len(observation_shape) != 3 or min(observation_shape[1:]) < 36:
+            raise ValueError(
+                f"AtariA2C needs observations (channels, height, width) of at least 36 × 36, "
+                f"got {tuple(observation_shape)}; use lightning_a3c.networks.MLP for vectors"
+            )
+        self.features = nn.Sequential(
+            nn.Conv2d(observation_shape[0], 32, kernel_size=8, stride=4),
+            nn.ReLU(),
+            nn.Conv2d(32, 64, kernel_size=4, stride=2),
+            nn.ReLU(),
+            nn.Conv2d(64, 64, kernel_size=3, stride=1),
+            nn.ReLU(),
+            nn.Flatten(),
+        )
+        with torch.no_grad():
+            size = self.features(torch.zeros(1, *observation_shape)).shape[1]
+        self.policy = nn.Sequential(nn.Linear(size, 512), nn.ReLU(), nn.Linear(512, num_actions))
+        self.value = nn.Sequential(nn.Linear(size, 512), nn.ReLU(), nn.Linear(512, 1))
+
+    def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 or float [B, C, H, W] in 0 … 255 → logits float32 [B, A], values float32 [B]."""
+        pixels = observations.to(dtype=torch.float32, memory_format=torch.channels_last)
+        features = self.features(pixels / 256)
+        return self.policy(features), self.value(features).squeeze(1)
+
+
+class MLP(nn.Module):
+    """Separate policy and value networks over flattened observations.
+
+    Args:
+        observation_shape: any shape; it is flattened.
+        num_actions: size of the discrete action space.
+        hidden_sizes: width of each hidden layer.
+    """
+
+    def __init__(
+        self, observation_shape: Sequence[int], num_actions: int, hidden_sizes: Sequence[int] = (64, 64)
+    ) -> None:
+        super().__init__()
+        sizes = [math.prod(observation_shape), *hidden_sizes]
+
+        def tower(outputs: int) -> nn.Sequential:
+            layers: list[nn.Module] = [nn.Flatten()]
+            for inputs, width in zip(sizes, sizes[1:], strict=False):
+                layers += [nn.Linear(inputs, width), nn.Tanh()]
+            return nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))
+
+        self.policy = tower(num_actions)
+        self.value = tower(1)
+
+    def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """Any real [B, *observation_shape] → logits float32 [B, A], values float32 [B]."""
+        observations = observations.float()
+        return self.policy(observations), self.value(observations).squeeze(1)
+
+
+def orthogonal_init(net: nn.Module) -> None:
+    """Orthogonal weights with gain √2 and zero biases; output layers of `policy` and `value`
+    get gains 0.01 and 1, so that training starts near the uniform policy (Engstrom et al. 2020).
+    """
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.orthogonal_(module.weight, math.sqrt(2))
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    for name, gain in (("policy", 0.01), ("value", 1.0)):
+        head = getattr(net, name, None)
+        outputs = [m for m in head.modules() if isinstance(m, nn.Linear)] if isinstance(head, nn.Module) else []
+        if outputs:
+            nn.init.orthogonal_(outputs[-1].weight, gain)
+
+
+def build_network(
+    observation_shape: Sequence[int], num_actions: int, network: dict[str, Any] | nn.Module | None = None
+) -> nn.Module:
+    """The network for these spaces, checked to fit them.
+
+    Args:
+        observation_shape: of one observation.
+        num_actions: size of the discrete action space.
+        network: None chooses `AtariA2C` for images and `MLP` otherwise; a dict
+            `{"class_path": "package.Class", "init_args": {...}}` is built with the shape and the
+            number of actions as first arguments; a ready module is taken as it is.
+
+    Raises:
+        ValueError: the class cannot be found or built, or its output does not fit.
+    """
+    if isinstance(network, nn.Module):
+        net = network
+    elif network is None:
+        is_image = len(observation_shape) == 3 and min(observation_shape[1:]) >= 36
+        net = (AtariA2C if is_image else MLP)(observation_shape, num_actions)
+    else:
+        net = instantiate(network, tuple(observation_shape), num_actions)
+    _check_outputs(net, observation_shape, num_actions)
+    return net
+
+
+def instantiate(spec: dict[str, Any], *args: Any) -> Any:
+    """Build `{"class_path": …, "init_args": {…}}` with `args` as its first arguments."""
+    class_path, init_args = spec.get("class_path"), spec.get("init_args") or {}
+    try:
+        module, _, name = str(class_path).rpartition(".")
+        factory = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"class_path {class_path!r} cannot be imported: {error}") from error
+    try:
+        return factory(*args, **init_args)
+    except TypeError as error:
+        raise ValueError(f"{class_path} cannot be built with init_args {init_args}: {error}") from error
+
+
+def _check_outputs(net: nn.Module, observation_shape: Sequence[int], num_actions: int) -> None:
+    device = next((p.device for p in net.parameters()), torch.device("cpu"))
+    try:
+        with torch.no_grad():
+            logits, values = net(torch.zeros(2, *observation_shape, device=device))
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"network {type(net).__name__} does not turn observations [B, {', '.join(map(str, observation_shape))}] "
+            f"into (logits, values): {error}"
+        ) from error
+    if tuple(logits.shape) != (2, num_actions) or tuple(values.shape) != (2,):
+        raise ValueError(
+            f"network {type(net).__name__} gives logits {tuple(logits.shape)} and values {tuple(values.shape)} "
+            f"for 2 observations; the action space needs (2, {num_actions}) and (2,)"
+        )

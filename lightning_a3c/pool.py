@@ -1,0 +1,177 @@
+"""The collectors of a run: start them, take their messages, end them. Knows nothing of Lightning."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections import deque
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from typing import Protocol, Self
+
+import torch
+
+from lightning_a3c.channel import ChannelReader, RemoteFailure, open_channel
+from lightning_a3c.types import Message, map_tensors
+from lightning_a3c.weights import SharedWeights
+from lightning_a3c.worker import Collector, CollectorJob, run_worker
+
+_STOP_SECONDS = 3.0  # for a worker to end by itself before it is killed
+
+
+class WorkerError(RuntimeError):
+    """A collector process raised or died."""
+
+
+class Collectors(Protocol):
+    """Where the learner's messages come from. A context manager; `close` may be called twice."""
+
+    weights: SharedWeights
+
+    def take(self, count: int) -> tuple[Message, float]:
+        """The next `count` messages, concatenated field by field into memory of the caller's own,
+        and the share of the workers that had one waiting when asked.
+        """
+
+    def close(self) -> None: ...
+
+
+class SerialCollector:
+    """One collector in this process, for debugging and tiny environments."""
+
+    def __init__(self, job: CollectorJob) -> None:
+        self.weights = SharedWeights(job.net, multiprocessing.get_context())
+        self._collector = Collector(job, 0, self.weights)
+
+    def take(self, count: int) -> tuple[Message, float]:
+        return _concatenate([self._collector.collect() for _ in range(count)]), 0.0
+
+    def close(self) -> None:
+        self._collector.close()
+
+
+class WorkerPool:
+    """`num_workers` collector processes, each with a channel of its own.
+
+    The processes start with the first `take`, so that the first weights can be published before.
+    They come from a fork server that has imported the package once: they start fast, share its
+    memory, and inherit none of the learner's threads.
+
+    Args:
+        job: what every collector does.
+        num_workers: >= 1.
+        slots_per_worker: messages a worker may have under way, >= 2: one being filled, the others
+            waiting, which bounds the policy lag.
+
+    Raises:
+        NoFreeSharedMemory: /dev/shm cannot hold the slots and weights.
+    """
+
+    def __init__(self, job: CollectorJob, num_workers: int, slots_per_worker: int) -> None:
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["lightning_a3c.worker"])
+        self.weights = SharedWeights(job.net, self._context)
+        self._job = job.dumps()
+        self._processes: list[BaseProcess] = []
+        self._waiting: deque[int] = deque()  # ranks whose channels have something to read, oldest first
+        template = job.message_template()
+        channels = [open_channel(template, slots_per_worker, self._context) for _ in range(num_workers)]
+        self._readers = [reader for reader, _ in channels]
+        self._writers = [writer for _, writer in channels]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids by rank; empty before the first `take` and after `close`."""
+        return [process.pid for process in self._processes if process.pid is not None]
+
+    def take(self, count: int) -> tuple[Message, float]:
+        """The next `count` messages concatenated, first come first served.
+
+        Raises:
+            WorkerError: a worker raised (with its traceback) or died (with its exit code).
+        """
+        if not self._processes:
+            self._start()
+        self._poll(timeout=0)
+        fill = len(self._waiting) / len(self._processes)
+        taken: list[tuple[ChannelReader, int, Message]] = []
+        while len(taken) < count:
+            if not self._waiting:
+                self._poll(timeout=None)
+            rank = self._waiting.popleft()
+            taken.append((self._readers[rank], *self._receive(rank)))
+        batch = _concatenate([message for _, _, message in taken])
+        for reader, slot, _ in taken:
+            reader.release(slot)
+        return batch, fill
+
+    def close(self) -> None:
+        """End all workers: by closing their channels, and by killing those that do not stop."""
+        processes, self._processes = self._processes, []
+        for end in (*self._readers, *self._writers):
+            end.close()
+        deadline = time.monotonic() + _STOP_SECONDS
+        for process in processes:
+            process.join(max(0.0, deadline - time.monotonic()))
+            if process.is_alive():
+                process.kill()
+                process.join()
+            process.close()
+        self._readers, self._writers = [], []
+
+    def _start(self) -> None:
+        if not self._writers:
+            raise WorkerError("the pool is closed")
+        threads = os.environ.get("OMP_NUM_THREADS")
+        os.environ["OMP_NUM_THREADS"] = "1"  # one thread a worker, or they fight for the cores
+        try:
+            for rank, writer in enumerate(self._writers):
+                process = self._context.Process(
+                    target=run_worker,
+                    args=(rank, self._job, self.weights, writer),
+                    name=f"collector-{rank}",
+                    daemon=True,
+                )
+                process.start()
+                writer.close()  # or the learner would hold the pipe of a dead worker open
+                self._processes.append(process)
+        finally:
+            if threads is None:
+                del os.environ["OMP_NUM_THREADS"]
+            else:
+                os.environ["OMP_NUM_THREADS"] = threads
+
+    def _poll(self, timeout: float | None) -> None:
+        idle = [reader for rank, reader in enumerate(self._readers) if rank not in self._waiting]
+        for reader in wait(idle, timeout):
+            self._waiting.append(self._readers.index(reader))  # type: ignore[arg-type]
+
+    def _receive(self, rank: int) -> tuple[int, Message]:
+        try:
+            return self._readers[rank].receive()
+        except RemoteFailure as failure:
+            raise WorkerError(f"collector {rank} raised:\n{failure}") from None
+        except (EOFError, ConnectionResetError):
+            process = self._processes[rank]
+            process.join(_STOP_SECONDS)
+            raise WorkerError(
+                f"collector {rank} (process {process.pid}) died with exit code {process.exitcode}"
+                f"{'; a negative code is the signal that killed it' if (process.exitcode or 0) < 0 else ''}"
+            ) from None
+
+
+def _concatenate(messages: list[Message]) -> Message:
+    return map_tensors(lambda *tensors: torch.cat(tensors), *messages)
+
+
+def open_collectors(job: CollectorJob, num_workers: int, slots_per_worker: int) -> SerialCollector | WorkerPool:
+    """Worker processes, or for `num_workers` 0 a collector in this process."""
+    return WorkerPool(job, num_workers, slots_per_worker) if num_workers else SerialCollector(job)
+

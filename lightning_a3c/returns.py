@@ -1,0 +1,36 @@
+"""Return targets, one pure function a formula. Knows nothing of networks or environments."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def n_step_returns(rewards: Tensor, continues: Tensor, bootstrap: Tensor, discount: float) -> Tensor:
+    """Discounted return of the first step of each window (Mnih et al. 2016, section 4).
+
+    Args:
+        rewards: float32 [N, B], r_t … r_{t+N-1}. Where an episode was truncated, its last reward
+            already contains the discounted value of the final observation.
+        continues: float32 [N, B], 0 where the episode ended at that step, else 1.
+        bootstrap: float32 [B], V(o_{t+N}); without effect where the episode ended in the window.
+        discount: γ in [0, 1].
+
+    Returns:
+        float32 [B].
+
+    Raises:
+        ValueError: the shapes do not fit.
+
+    >>> import torch
+    >>> n_step_returns(torch.ones(3, 1), torch.ones(3, 1), torch.tensor([8.0]), discount=0.5)
+    tensor([2.7500])
+    """
+    if rewards.shape != continues.shape or rewards.shape[1:] != bootstrap.shape:
+        raise ValueError(
+            f"rewards {tuple(rewards.shape)}, continues {tuple(continues.shape)} and "
+            f"bootstrap {tuple(bootstrap.shape)} do not fit: [N, B], [N, B] and [B] are needed"
+        )
+    returns = bootstrap
+    for reward, cont in zip(reversed(rewards), reversed(continues), strict=True):
+        returns = reward + discount * cont * returns
+    return returns

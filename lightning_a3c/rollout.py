@@ -1,0 +1,181 @@
+"""One process's experience: a vector environment and a policy in, transitions and reports out.
+
+Knows no queue, no process and no learner.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+from torch import Tensor
+
+from lightning_a3c.policies import Policy
+from lightning_a3c.returns import n_step_returns
+from lightning_a3c.types import Report, Transitions
+
+
+class _Step(NamedTuple):
+    """One step of all E sub-environments."""
+
+    observations: Tensor  # [E, *observation_shape]
+    actions: Tensor  # int64 [E]
+    rewards: Tensor  # float32 [E], clipped if asked, plus γV(final observation) where truncated
+    continues: Tensor  # float32 [E], 0 where the episode ended
+    is_real: Tensor  # bool [E], false for the step that only resets (next-step autoreset)
+    policy_version: int
+
+
+class Rollout:
+    """Steps `env` with `policy` and yields n-step transitions in the order they were lived.
+
+    Every transition has the return over exactly `n_steps` steps, fewer where its episode ends
+    sooner. A terminated episode is not bootstrapped, a truncated one from its final observation.
+    Works with environments that reset in the same step or in the next one; the fictitious step of
+    the latter is never learned from. The bootstrap values are those computed for acting.
+
+    Args:
+        env: vector environment with `metadata["autoreset_mode"]`; the rollout does not close it.
+        policy: chooses the actions and estimates the values.
+        n_steps: N >= 1.
+        discount: γ in [0, 1].
+        clip_rewards: learn from the sign of the reward; episode returns stay unclipped.
+        seed: of the environments' first reset.
+    """
+
+    def __init__(
+        self,
+        env: VectorEnv,
+        policy: Policy,
+        n_steps: int,
+        discount: float,
+        clip_rewards: bool = False,
+        seed: int | None = None,
+    ) -> None:
+        mode = env.metadata.get("autoreset_mode")
+        if mode not in (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP):
+            raise ValueError(f"{env} has autoreset mode {mode}; SAME_STEP or NEXT_STEP is needed")
+        self.env = env
+        self.policy = policy
+        self.n_steps = n_steps
+        self.discount = discount
+        self.clip_rewards = clip_rewards
+        self._resets_in_next_step = mode is AutoresetMode.NEXT_STEP
+        self._observations = to_tensor(env.reset(seed=seed)[0])
+        self._resetting = np.zeros(env.num_envs, dtype=bool)
+        self._returns = np.zeros(env.num_envs, dtype=np.float64)
+        self._lengths = np.zeros(env.num_envs, dtype=np.int64)
+        self._window: deque[_Step] = deque(maxlen=n_steps)
+        self._ready: deque[tuple[Transitions, int]] = deque()  # complete transitions of one step, their version
+        self._ended: deque[tuple[float, int]] = deque()  # (return, length) of finished episodes
+        self.env_steps = 0  # all sub-environments together, resets not counted
+
+    def collect(self, size: int, policy_version: int) -> tuple[Transitions, Report]:
+        """Step until `size` transitions are complete, and hand out the oldest `size`.
+
+        Args:
+            size: transitions wanted.
+            policy_version: of the weights that `policy` acts with now.
+
+        Returns:
+            Transitions with B = `size`, and their report with `episode_places(size)` places.
+        """
+        steps_before = self.env_steps
+        while sum(len(transitions.actions) for transitions, _ in self._ready) < size:
+            self._step(policy_version)
+        pieces: list[Transitions] = []
+        oldest_version = policy_version
+        missing = size
+        while missing:
+            transitions, version = self._ready.popleft()
+            taken = min(missing, len(transitions.actions))
+            pieces.append(Transitions(*(tensor[:taken] for tensor in transitions)))
+            if taken < len(transitions.actions):
+                self._ready.appendleft((Transitions(*(tensor[taken:] for tensor in transitions)), version))
+            oldest_version = min(oldest_version, version)
+            missing -= taken
+        collected = Transitions(*(torch.cat(tensors) for tensors in zip(*pieces, strict=True)))
+        return collected, self._report(size, oldest_version, self.env_steps - steps_before)
+
+    def episode_places(self, size: int) -> int:
+        """Places for finished episodes in a report; more than these wait for the next report."""
+        return size + self.env.num_envs
+
+    def _step(self, policy_version: int) -> None:
+        actions, values = self.policy(self._observations)
+        if len(self._window) == self.n_steps:
+            self._complete_oldest(values)
+        next_observations, rewards, terminated, truncated, info = self.env.step(actions.numpy())
+        rewards = np.asarray(rewards, dtype=np.float64)
+        is_real = ~self._resetting
+        ended = (terminated | truncated) & is_real
+        learned = np.sign(rewards) if self.clip_rewards else rewards.copy()
+        bootstrapped = np.flatnonzero(truncated & ~terminated & is_real)
+        if len(bootstrapped):
+            final = _final_observations(next_observations, info, bootstrapped)
+            learned[bootstrapped] += self.discount * self.policy.values(final).numpy()
+        stops = ended | info.get("life_lost", False)
+        self._window.append(
+            _Step(
+                observations=self._observations,
+                actions=actions,
+                rewards=torch.from_numpy(learned).float(),
+                continues=torch.from_numpy(~stops).float(),
+                is_real=torch.from_numpy(is_real),
+                policy_version=policy_version,
+            )
+        )
+        self._observations = to_tensor(next_observations)
+        self._count(rewards, is_real, ended)
+        if self._resets_in_next_step:
+            self._resetting = ended
+
+    def _complete_oldest(self, bootstrap: Tensor) -> None:
+        oldest = self._window[0]
+        returns = n_step_returns(
+            torch.stack([step.rewards for step in self._window]),
+            torch.stack([step.continues for step in self._window]),
+            bootstrap,
+            self.discount,
+        )
+        transitions = Transitions(oldest.observations, oldest.actions, returns)
+        if not oldest.is_real.all():
+            transitions = Transitions(*(tensor[oldest.is_real] for tensor in transitions))
+        self._ready.append((transitions, oldest.policy_version))
+
+    def _count(self, rewards: np.ndarray, is_real: np.ndarray, ended: np.ndarray) -> None:
+        self.env_steps += int(is_real.sum())
+        self._returns += rewards * is_real
+        self._lengths += is_real
+        for index in np.flatnonzero(ended):
+            self._ended.append((float(self._returns[index]), int(self._lengths[index])))
+        self._returns[ended] = 0
+        self._lengths[ended] = 0
+
+    def _report(self, size: int, policy_version: int, env_steps: int) -> Report:
+        places = self.episode_places(size)
+        episodes = [self._ended.popleft() for _ in range(min(places, len(self._ended)))]
+        episodes += [(0.0, 0)] * (places - len(episodes))
+        returns, lengths = zip(*episodes, strict=True)
+        return Report(
+            policy_version=torch.tensor([policy_version]),
+            env_steps=torch.tensor([env_steps]),
+            episode_returns=torch.tensor(returns, dtype=torch.float32),
+            episode_lengths=torch.tensor(lengths),
+        )
+
+
+def to_tensor(observations: Any) -> Tensor:
+    """A copy, since environments may reuse their buffers; float64 becomes float32."""
+    array = np.asarray(observations)
+    return torch.from_numpy(array.astype(np.float32) if array.dtype == np.float64 else array.copy())
+
+
+def _final_observations(next_observations: np.ndarray, info: dict[str, Any], indices: np.ndarray) -> Tensor:
+    """The last observations of episodes that just ended, before any reset."""
+    final = info.get("final_obs")
+    source = next_observations if final is None else final
+    return to_tensor(np.stack([source[index] for index in indices]))

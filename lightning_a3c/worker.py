@@ -1,0 +1,111 @@
+"""What one collector does, in a process of its own or in the learner's. Knows nothing of Lightning."""
+
+from __future__ import annotations
+
+import copy
+import signal
+import traceback
+from dataclasses import dataclass
+
+import cloudpickle
+import numpy as np
+import torch
+from torch import nn
+
+from lightning_a3c.channel import ChannelWriter
+from lightning_a3c.envs import EnvConfig, clips_rewards, make_vector_env
+from lightning_a3c.payloads import MakePayload
+from lightning_a3c.policies import SoftmaxPolicy
+from lightning_a3c.rollout import Rollout
+from lightning_a3c.types import Message
+from lightning_a3c.weights import SharedWeights
+
+
+@dataclass(frozen=True)
+class CollectorJob:
+    """Everything a collector needs to know; the same for all of them but their rank.
+
+    Args:
+        env: what to step.
+        net: architecture of the policy; its weights come from the learner's snapshots.
+        make_payload: what to make of the transitions.
+        n_steps: N of the return targets, >= 1.
+        discount: γ in [0, 1].
+        size: transitions in one payload, >= 1.
+        seed: of the run; each rank derives its own.
+    """
+
+    env: EnvConfig
+    net: nn.Module
+    make_payload: MakePayload
+    n_steps: int
+    discount: float
+    size: int
+    seed: int
+
+    def dumps(self) -> bytes:
+        """Bytes that `pickle.loads` opens in another process, classes of a notebook or script included."""
+        return cloudpickle.dumps(self)
+
+    def message_template(self) -> Message:
+        """A message of the shapes and dtypes of the real ones; its values mean nothing."""
+        env = make_vector_env(self.env)
+        try:
+            net = copy.deepcopy(self.net).cpu()
+            rollout = Rollout(env, SoftmaxPolicy(net), n_steps=1, discount=self.discount, seed=self.seed)
+            transitions, report = rollout.collect(self.size, policy_version=0)
+            return Message(self.make_payload(net, transitions, 0), report)
+        finally:
+            env.close()
+
+
+class Collector:
+    """Acts with the newest weights and turns experience into messages.
+
+    Args:
+        job: what to do.
+        rank: which of the run's collectors this is.
+        weights: the learner's snapshots; one must have been published before `collect`.
+    """
+
+    def __init__(self, job: CollectorJob, rank: int, weights: SharedWeights) -> None:
+        env_seed, policy_seed = (int(s) for s in np.random.SeedSequence([job.seed, rank]).generate_state(2) >> 1)
+        self.rank = rank
+        self.job = job
+        self._net = copy.deepcopy(job.net).cpu().eval()
+        self._weights = weights
+        self._version = 0
+        self._env = make_vector_env(job.env)
+        self._rollout = Rollout(
+            self._env,
+            SoftmaxPolicy(self._net, seed=policy_seed),
+            n_steps=job.n_steps,
+            discount=job.discount,
+            clip_rewards=clips_rewards(job.env),
+            seed=env_seed,
+        )
+
+    def collect(self) -> Message:
+        """The next payload with its report, all its new steps taken with the newest weights."""
+        self._version = self._weights.pull(self._net, self._version)
+        transitions, report = self._rollout.collect(self.job.size, self._version)
+        return Message(self.job.make_payload(self._net, transitions, self.rank), report)
+
+    def close(self) -> None:
+        self._env.close()
+
+
+def run_worker(rank: int, job: bytes, weights: SharedWeights, writer: ChannelWriter) -> None:
+    """A collector process: collect whenever a slot is free, until the learner closes its end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the learner decides
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    torch.set_num_threads(1)
+    try:
+        collector = Collector(cloudpickle.loads(job), rank, weights)
+        while True:
+            writer.wait_for_slot()  # before acting, so that what waits in the channel is young
+            writer.send(collector.collect())
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return
+    except Exception:
+        writer.send_failure(traceback.format_exc())
