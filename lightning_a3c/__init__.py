@@ -4,8 +4,7 @@ from lightning_a3c.callbacks import StopAfterEnvSteps, StopWhenSolved
 from lightning_a3c.data import CollectorDataModule, CollectorDataset
 from lightning_a3c.envs import AtariConfig, EnvConfig
 from lightning_a3c.module import A3CModule
-
-__version__ = "0.1.0"
+from lightning_a3c.version import __version__
 
 __all__ = [
     "A3CModule",
@@ -15,4 +14,5 @@ __all__ = [
     "EnvConfig",
     "StopAfterEnvSteps",
     "StopWhenSolved",
+    "__version__",
 ]

@@ -18,9 +18,11 @@ class A3CCLI(LightningCLI):
     """`fit`, `validate`, `test` and `predict` for `A3CModule` and `CollectorDataModule`."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_optimizer_args(link_to="model.optimizer")
-        parser.add_lr_scheduler_args(link_to="model.lr_scheduler")
+        parser.add_optimizer_args()
+        parser.add_lr_scheduler_args()
         parser.set_defaults({"optimizer": SEED_OPTIMIZER})
+        parser.link_arguments("optimizer", "model.optimizer", _plain)
+        parser.link_arguments("lr_scheduler", "model.lr_scheduler", _plain)
         parser.link_arguments("data.protocol", "model.observation_shape", _observation_shape, "instantiate")
         parser.link_arguments("data.protocol", "model.num_actions", _num_actions, "instantiate")
         parser.link_arguments("data.protocol", "model.protocol", asdict, "instantiate")
@@ -29,6 +31,10 @@ class A3CCLI(LightningCLI):
         path = self.config[self.subcommand].get("ckpt_path")
         if path and Path(path).is_file() and not is_zipfile(path):
             raise SystemExit(f"ckpt_path {path} is not a whole checkpoint (cut off while it was copied?); choose another")
+
+
+def _plain(spec: Any) -> dict[str, Any] | None:
+    return spec.as_dict() if hasattr(spec, "as_dict") else spec
 
 
 def _observation_shape(protocol: Protocol) -> tuple[int, ...]:

@@ -1,0 +1,41 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+VENV := .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+
+.PHONY: help train test check lint types format bench clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+train: $(VENV)/ready  ## train Pong, data-parallel, until it is solved or stopped
+	$(BIN)/lightning-a3c fit --config configs/pong_data_fast.yaml
+
+test: $(VENV)/ready  ## run all tests, the slow ones included
+	$(BIN)/pytest
+
+check: lint types test  ## everything CI checks
+
+lint: $(VENV)/ready  ## ruff: rules and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/ready  ## mypy, strict
+	$(BIN)/mypy
+
+format: $(VENV)/ready  ## let ruff reformat and mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/ready  ## throughput beside stable-baselines3's A2C
+	$(BIN)/pip install -q -c constraints.txt -e '.[benchmarks]'
+	$(BIN)/python benchmarks/throughput.py
+
+clean:  ## remove what the other targets made, except runs
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
