@@ -1,6 +1,6 @@
 """A3C and A2C for PyTorch Lightning and Gymnasium, data-parallel and gradient-parallel."""
 
-from lightning_a3c.callbacks import StopAfterEnvSteps, StopWhenSolved
+from lightning_a3c.callbacks import GradientParallel, ProgressLines, StopAfterEnvSteps, StopWhenSolved
 from lightning_a3c.data import CollectorDataModule, CollectorDataset
 from lightning_a3c.envs import AtariConfig, EnvConfig
 from lightning_a3c.module import A3CModule
@@ -12,6 +12,8 @@ __all__ = [
     "CollectorDataModule",
     "CollectorDataset",
     "EnvConfig",
+    "GradientParallel",
+    "ProgressLines",
     "StopAfterEnvSteps",
     "StopWhenSolved",
     "__version__",

@@ -1,17 +1,24 @@
-"""Lightning callbacks, one concern each: stopping, and gradient parallelism."""
+"""Lightning callbacks, one concern each: stopping, progress as text, gradient parallelism."""
 
 from __future__ import annotations
 
+import sys
+import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.utilities.rank_zero import rank_zero_info
+import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from lightning_utilities.core.rank_zero import rank_zero_info
+from torch import Tensor
 
+from lightning_a3c.data import CollectorDataModule
 from lightning_a3c.module import A3CModule
+from lightning_a3c.payloads import SendGradients, clip_norm, trainable
 from lightning_a3c.progress import WINDOW
-from lightning_a3c.types import Batch
+from lightning_a3c.types import Batch, Gradients
 
 
 class StopWhenSolved(pl.Callback):
@@ -37,7 +44,6 @@ class StopWhenSolved(pl.Callback):
         if len(progress.returns) < WINDOW or progress.mean_return is None or progress.mean_return <= self.bound:
             return
         trainer.should_stop = True
-        trainer.fit_loop.min_epochs = trainer.fit_loop.epoch_loop.min_steps = None
         frames = progress.env_steps * pl_module.frame_skip
         rank_zero_info(
             f"Solved: mean return of {WINDOW} episodes {progress.mean_return:.2f} > {self.bound:g} after "
@@ -70,6 +76,137 @@ class StopAfterEnvSteps(pl.Callback):
         assert isinstance(pl_module, A3CModule)
         if pl_module.progress.env_steps >= self.env_steps:
             trainer.should_stop = True
+
+
+class ProgressLines(pl.Callback):
+    """One plain line of progress now and then, where no progress bar can be shown.
+
+    Does nothing while standard error is a terminal.
+
+    Args:
+        every_seconds: between two lines, > 0.
+    """
+
+    def __init__(self, every_seconds: float = 30.0) -> None:
+        if every_seconds <= 0:
+            raise ValueError(f"ProgressLines.every_seconds must be > 0, got {every_seconds}")
+        self.every_seconds = every_seconds
+        self._next = 0.0
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: Batch, batch_idx: int
+    ) -> None:
+        now = time.monotonic()
+        if now < self._next or sys.stderr.isatty() or not isinstance(pl_module, A3CModule):
+            return
+        self._next = now + self.every_seconds
+        progress = pl_module.progress
+        mean = "none yet" if progress.mean_return is None else f"{progress.mean_return:.2f}"
+        rank_zero_info(
+            f"{timedelta(seconds=round(progress.train_seconds))}  {progress.env_steps:,} env steps  "
+            f"{progress.steps_per_second:.0f} steps/s  {trainer.global_step:,} updates  "
+            f"{progress.episodes:,} episodes  return_100 {mean}"
+        )
+
+
+class GradientParallel(pl.Callback):
+    """Gradient parallelism: workers differentiate, this sums, clips and hands over their gradients.
+
+    For an `A3CModule(mode="gradient")` trained on a `CollectorDataModule`. Each worker computes the
+    combined loss's gradient on `micro_batch_size` transitions and clips it to `worker_max_norm`;
+    `batch_size / micro_batch_size` of them are summed, the sum is clipped to `max_norm` and put into
+    `.grad`; the module's `training_step` then steps the optimizer, where Lightning counts it.
+
+    The sum of k means over m transitions is k times the mean over k·m transitions that data mode
+    uses. The seed sums too; where the clip binds, as it nearly always does at 0.1, the factor is gone.
+
+    A gradient with NaN or infinite entries is dropped and counted.
+
+    >>> callback = GradientParallel(max_norm=0.1)
+
+    Args:
+        max_norm: L2 norm the sum is clipped to, > 0.
+        worker_max_norm: L2 norm each worker clips its gradient to, > 0.
+        max_dropped_in_a_row: this many dropped gradients with no good one between them end training.
+    """
+
+    def __init__(self, max_norm: float = 0.1, worker_max_norm: float = 0.1, max_dropped_in_a_row: int = 10) -> None:
+        for name, value in (("max_norm", max_norm), ("worker_max_norm", worker_max_norm)):
+            if not value > 0:
+                raise ValueError(f"GradientParallel.{name} must be > 0, got {value}")
+        if max_dropped_in_a_row < 1:
+            raise ValueError(f"GradientParallel.max_dropped_in_a_row must be >= 1, got {max_dropped_in_a_row}")
+        self.max_norm = max_norm
+        self.worker_max_norm = worker_max_norm
+        self.max_dropped_in_a_row = max_dropped_in_a_row
+        self.dropped_gradients = 0
+        self._dropped_in_a_row = 0
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if stage != "fit":
+            return
+        _require_a3c(self, pl_module)
+        assert isinstance(pl_module, A3CModule)
+        if pl_module.automatic_optimization:
+            raise MisconfigurationException(
+                'GradientParallel needs A3CModule(mode="gradient"), got a module that optimizes automatically; '
+                "set model.mode to gradient or remove the callback"
+            )
+        if getattr(trainer.precision_plugin, "scaler", None) is not None:
+            raise MisconfigurationException(
+                f"GradientParallel cannot apply gradients with trainer.precision {trainer.precision_plugin.precision}, "
+                "which scales losses the workers never see; use 32-true"
+            )
+        data = getattr(trainer, "datamodule", None)
+        if not isinstance(data, CollectorDataModule):
+            raise MisconfigurationException(
+                f"GradientParallel tells a CollectorDataModule what its workers send, got {type(data).__name__}; "
+                "call trainer.fit(module, datamodule=CollectorDataModule(...))"
+            )
+        data.make_payload = SendGradients(pl_module.loss, self.worker_max_norm)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, A3CModule)
+        gradients = batch.payload
+        assert isinstance(gradients, Gradients)
+        finite = gradients.gradient.isfinite().all(dim=1)
+        self._count_dropped(gradients, finite)
+        pl_module.log("dropped_gradients", float(self.dropped_gradients))
+        parameters = trainable(pl_module.net)
+        if not finite.any():
+            for parameter in parameters:
+                parameter.grad = None
+            return
+        total = gradients.gradient[finite].sum(dim=0)
+        norm = total.norm()
+        total = clip_norm(total, self.max_norm, norm)
+        pieces = torch.split(total, [parameter.numel() for parameter in parameters])
+        used = gradients.used[finite].any(dim=0).tolist()
+        for parameter, piece, is_used in zip(parameters, pieces, used, strict=True):
+            parameter.grad = piece.view_as(parameter).to(parameter.dtype) if is_used else None
+        pl_module.log("grad_norm", norm)
+        pl_module.log("worker_grad_norm", gradients.norm[finite].mean())
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"dropped_gradients": self.dropped_gradients}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.dropped_gradients = state_dict["dropped_gradients"]
+
+    def _count_dropped(self, gradients: Gradients, finite: Tensor) -> None:
+        for is_finite, worker in zip(finite.tolist(), gradients.worker.tolist(), strict=True):
+            if is_finite:
+                self._dropped_in_a_row = 0
+                continue
+            self.dropped_gradients += 1
+            self._dropped_in_a_row += 1
+            if self._dropped_in_a_row >= self.max_dropped_in_a_row:
+                raise RuntimeError(
+                    f"{self._dropped_in_a_row} gradients in a row had NaN or infinite entries, the last from worker "
+                    f"{worker}; lower the learning rate or check the environment's rewards and observations"
+                )
 
 
 def _require_a3c(callback: pl.Callback, module: pl.LightningModule) -> None:

@@ -105,7 +105,7 @@ class ChannelReader:
 
 
 def open_channel(template: Any, slots: int, context: BaseContext) -> tuple[ChannelReader, ChannelWriter]:
-    """A channel of `slots` >= 2 messages shaped like `template`: one being filled, the rest waiting."""
+    """A channel of `slots` >= 1 messages shaped like `template`, being filled or waiting."""
     memory = _Slots(template, slots, context)
     learner_end, worker_end = context.Pipe()
     return ChannelReader(memory, learner_end), ChannelWriter(memory, slots, worker_end)

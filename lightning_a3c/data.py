@@ -5,12 +5,12 @@ Owns the life of the collectors; knows nothing of optimizers.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 from torch.utils.data import IterableDataset, get_worker_info
 
@@ -64,6 +64,7 @@ class CollectorDataset(IterableDataset[Batch]):
         self.learner_threads = learner_threads
         self._collectors: SerialCollector | WorkerPool | None = None
         self._published = -1
+        self._position = 0  # batches handed out in this epoch
         self._threads_before = torch.get_num_threads()
 
     def __len__(self) -> int:
@@ -75,8 +76,19 @@ class CollectorDataset(IterableDataset[Batch]):
                 "CollectorDataset starts its own processes and cannot run in those of a DataLoader: "
                 "use DataLoader(dataset, batch_size=None, num_workers=0), or iterate the dataset itself"
             )
-        for _ in range(self.updates_per_epoch):
-            yield self._next_batch()
+        if self._position == self.updates_per_epoch:
+            self._position = 0
+        while self._position < self.updates_per_epoch:
+            batch = self._next_batch()
+            self._position += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """How much of the epoch is done, for Lightning to resume in its middle."""
+        return {"position": self._position}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._position = state_dict["position"]
 
     def close(self) -> None:
         """End the collectors; a later iteration starts new ones."""
@@ -90,8 +102,7 @@ class CollectorDataset(IterableDataset[Batch]):
         self._threads_before = torch.get_num_threads()
         if self.num_workers:
             # threads that wait for a core that a worker has are worse than no threads
-            spare = len(os.sched_getaffinity(0)) - self.num_workers
-            torch.set_num_threads(self.learner_threads or max(1, spare))
+            torch.set_num_threads(self.learner_threads or max(1, self._threads_before - self.num_workers))
         return collectors
 
     def _next_batch(self) -> Batch:
@@ -130,8 +141,9 @@ class CollectorDataModule(pl.LightningDataModule):
             differentiates at once.
         batch_size: transitions an update learns from, a multiple of `micro_batch_size`.
         updates_per_epoch: length of an epoch, Lightning's unit for checkpoints and validation.
-        slots_per_worker: payloads each worker may have under way: one being filled, the rest waiting.
-            2 is the bound of a queue as long as there are workers.
+        slots_per_worker: payloads each worker may have under way, being filled or waiting. 2 allow as
+            many as a queue of `num_workers` would; 1 halves the policy lag, and keeps two or more
+            workers busy as long as the learner is the slower side.
         learner_threads: PyTorch threads of this process while workers run; None takes the cores that
             the workers leave, at least one.
         eval_episodes: episodes that `validate` and `test` play.
@@ -163,7 +175,7 @@ class CollectorDataModule(pl.LightningDataModule):
             ("micro_batch_size", micro_batch_size, 1),
             ("batch_size", batch_size, 1),
             ("updates_per_epoch", updates_per_epoch, 1),
-            ("slots_per_worker", slots_per_worker, 2),
+            ("slots_per_worker", slots_per_worker, 1),
             ("learner_threads", learner_threads, 1),
             ("eval_episodes", eval_episodes, 1),
         ):
@@ -206,7 +218,7 @@ class CollectorDataModule(pl.LightningDataModule):
             n_steps=self.n_steps,
             discount=self.discount,
             size=self.micro_batch_size,
-            seed=torch.initial_seed() % 2**31 if self.seed is None else self.seed,
+            seed=self._seed(),
         )
         return CollectorDataset(
             job,
@@ -219,6 +231,12 @@ class CollectorDataModule(pl.LightningDataModule):
         )
 
     def train_dataloader(self) -> CollectorDataset:
+        assert self.trainer is not None
+        if not self.trainer.lightning_module.automatic_optimization and self.make_payload is send_transitions:
+            raise MisconfigurationException(
+                'the module is in gradient mode (mode="gradient") but no worker is told to send gradients: '
+                'add lightning_a3c.GradientParallel() to the trainer\'s callbacks, or use mode="data"'
+            )
         self._close()
         self._dataset = self.dataset(self._net())
         return self._dataset
@@ -238,6 +256,9 @@ class CollectorDataModule(pl.LightningDataModule):
     def on_exception(self, exception: BaseException) -> None:
         self._close()
 
+    def _seed(self) -> int:
+        return torch.initial_seed() % 2**31 if self.seed is None else self.seed
+
     def _net(self) -> nn.Module:
         assert self.trainer is not None
         net = self.trainer.lightning_module.net
@@ -250,7 +271,7 @@ class CollectorDataModule(pl.LightningDataModule):
             self._net(),
             episodes=self.eval_episodes,
             greedy=self.eval_policy == "greedy",
-            seed=self.seed or 0,
+            seed=self._seed(),
         )
 
     def _close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import asdict, dataclass, field, fields
+from importlib import import_module
 from typing import Any
 
 import ale_py
@@ -90,7 +91,10 @@ def inspect(config: EnvConfig) -> Protocol:
         raise ValueError(f"env.atari {changed} has no effect on {config.id}, which is not an Atari game; remove it")
     if atari:
         _check_atari(config)
-    env = make_vector_env(config, num_envs=1)
+    try:
+        env = make_vector_env(config, num_envs=1)
+    except TypeError as error:
+        raise ValueError(f"env.kwargs {config.kwargs} do not fit {config.id}: {error}") from error
     try:
         action_space = env.single_action_space
         if not isinstance(action_space, spaces.Discrete):
@@ -147,7 +151,7 @@ def make_vector_env(config: EnvConfig, num_envs: int | None = None) -> VectorEnv
         num_envs=num_envs,
         vectorization_mode="sync",
         vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP},
-        wrappers=[wrap],
+        wrappers=[wrap],  # type: ignore[list-item]  # a wrapper may also be left out
         **config.kwargs,
     )
 
@@ -177,8 +181,11 @@ class LifeLoss(VectorWrapper):
 
 
 def _spec(env_id: str) -> Any:
+    module, _, name = env_id.rpartition(":")
     try:
-        return gymnasium.spec(env_id)
+        if module:
+            import_module(module)
+        return gymnasium.spec(name)
     except (gymnasium.error.Error, ImportError) as error:
         near = difflib.get_close_matches(env_id, gymnasium.registry, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else "`gymnasium.pprint_registry()` lists the known ones"
@@ -186,7 +193,7 @@ def _spec(env_id: str) -> Any:
 
 
 def _is_atari(spec: Any) -> bool:
-    return spec.entry_point == "ale_py.env:AtariEnv" and spec.kwargs.get("obs_type", "rgb") == "rgb"
+    return bool(spec.entry_point == "ale_py.env:AtariEnv" and spec.kwargs.get("obs_type", "rgb") == "rgb")
 
 
 def _sticky_actions(config: EnvConfig) -> float:

@@ -7,7 +7,8 @@ from typing import Any, Literal, Self
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities.rank_zero import rank_zero_info
+from lightning_utilities.core.rank_zero import rank_zero_info
+from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics import CatMetric
@@ -18,6 +19,10 @@ from lightning_a3c.progress import Progress
 from lightning_a3c.types import Batch, Gradients
 
 SEED_OPTIMIZER = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3, "eps": 1e-3}}
+
+
+class CheckpointMismatch(ValueError):
+    """The checkpoint belongs to another environment or network."""
 
 
 class A3CModule(pl.LightningModule):
@@ -85,15 +90,15 @@ class A3CModule(pl.LightningModule):
     @torch.no_grad()
     def act(self, observations: Tensor, greedy: bool = False) -> Tensor:
         """[B, *observation_shape] → actions int64 [B]."""
-        logits, _ = self(observations.to(self.device))
-        return logits.argmax(dim=1) if greedy else torch.distributions.Categorical(logits=logits).sample()
+        logits, _ = self.forward(observations.to(self.device))
+        return logits.argmax(dim=1) if greedy else torch.multinomial(logits.softmax(dim=1), 1).squeeze(1)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        optimizer = instantiate(self.hparams["optimizer"] or SEED_OPTIMIZER, parameters)
+        optimizer: torch.optim.Optimizer = instantiate(self.hparams["optimizer"] or SEED_OPTIMIZER, parameters)
         if self.hparams["lr_scheduler"] is None:
             return optimizer
-        scheduler = instantiate(self.hparams["lr_scheduler"], optimizer=optimizer)
+        scheduler = instantiate(self.hparams["lr_scheduler"], optimizer)
         monitor = getattr(scheduler, "monitor", None)
         if monitor is not None:
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": monitor}}
@@ -110,11 +115,12 @@ class A3CModule(pl.LightningModule):
         self.progress.update(batch.report)
         self._log_progress(batch)
         if isinstance(batch.payload, Gradients):
-            self._log_terms(LossTerms(*batch.payload.loss_terms.mean(dim=0)))
+            sent = batch.payload.loss_terms
+            self._log_terms(LossTerms(*sent.where(sent.isfinite(), torch.nan).nanmean(dim=0)))
             self._apply_gradients()
             return None
         observations, actions, returns = batch.payload
-        logits, values = self(observations)
+        logits, values = self.forward(observations)
         terms = self.loss(logits, values, actions, returns)
         self._log_terms(terms)
         return terms.loss_total
@@ -123,6 +129,13 @@ class A3CModule(pl.LightningModule):
         if self.automatic_optimization:
             gradients = [p.grad for p in self.parameters() if p.grad is not None]
             self.log("grad_norm", torch.nn.utils.get_total_norm(gradients))
+
+    def on_train_epoch_end(self) -> None:
+        if self.automatic_optimization:
+            return
+        for config in self.trainer.lr_scheduler_configs:
+            if config.monitor is not None and config.monitor in self.trainer.callback_metrics:
+                config.scheduler.step(self.trainer.callback_metrics[config.monitor])  # type: ignore[arg-type]
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         self._count_episode(batch)
@@ -143,13 +156,13 @@ class A3CModule(pl.LightningModule):
         theirs, ours = checkpoint.get("hyper_parameters", {}), self.hparams
         for name in ("observation_shape", "num_actions"):
             if name in theirs and _plain(theirs[name]) != _plain(ours[name]):
-                raise ValueError(
+                raise CheckpointMismatch(
                     f"the checkpoint was trained with {name} {theirs[name]}, this run has {ours[name]}; "
                     "use the config that made it, which is saved beside it"
                 )
         saved, own = checkpoint["state_dict"], self.state_dict()
         if {k: v.shape for k, v in saved.items()} != {k: v.shape for k, v in own.items()}:
-            raise ValueError(
+            raise CheckpointMismatch(
                 f"the checkpoint holds another network than {type(self.net).__name__} as configured here "
                 f"(model.network {self.hparams.get('network')}); use the config that made it"
             )
@@ -157,19 +170,21 @@ class A3CModule(pl.LightningModule):
             self.progress.load_state_dict(checkpoint["progress"])
 
     def _apply_gradients(self) -> None:
+        if all(parameter.grad is None for parameter in self.parameters()):
+            return  # no worker sent a usable gradient
         optimizer = self.optimizers()
-        assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
+        assert isinstance(optimizer, LightningOptimizer)
         optimizer.step()  # inside training_step, where Lightning counts it as a global step
         for config in self.trainer.lr_scheduler_configs:
-            if config.interval == "step":
-                config.scheduler.step()
+            if config.monitor is None:
+                config.scheduler.step()  # type: ignore[call-arg]  # a plateau scheduler has a monitor
 
     def _log_terms(self, terms: LossTerms) -> None:
         self.log_dict({name: term.detach() for name, term in terms._asdict().items()})
 
     def _log_progress(self, batch: Batch) -> None:
         progress = self.progress
-        metrics = {
+        metrics: dict[str, float | Tensor] = {
             "env_steps": float(progress.env_steps),
             "frames": float(progress.env_steps * self.frame_skip),
             "episodes": float(progress.episodes),

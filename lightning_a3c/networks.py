@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from importlib import import_module
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -64,7 +65,7 @@ class MLP(nn.Module):
 
         def tower(outputs: int) -> nn.Sequential:
             layers: list[nn.Module] = [nn.Flatten()]
-            for inputs, width in zip(sizes, sizes[1:], strict=False):
+            for inputs, width in pairwise(sizes):
                 layers += [nn.Linear(inputs, width), nn.Tanh()]
             return nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))
 
@@ -137,12 +138,15 @@ def _check_outputs(net: nn.Module, observation_shape: Sequence[int], num_actions
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
     try:
         with torch.no_grad():
-            logits, values = net(torch.zeros(2, *observation_shape, device=device))
+            outputs = net(torch.zeros(2, *observation_shape, device=device))
+        if not isinstance(outputs, tuple) or len(outputs) != 2:
+            raise TypeError(f"it returns {type(outputs).__name__}, not a pair")
     except (RuntimeError, ValueError, TypeError) as error:
         raise ValueError(
             f"network {type(net).__name__} does not turn observations [B, {', '.join(map(str, observation_shape))}] "
             f"into (logits, values): {error}"
         ) from error
+    logits, values = outputs
     if tuple(logits.shape) != (2, num_actions) or tuple(values.shape) != (2,):
         raise ValueError(
             f"network {type(net).__name__} gives logits {tuple(logits.shape)} and values {tuple(values.shape)} "

@@ -55,6 +55,7 @@ class SendGradients:
             gradient=clip_norm(flat, self.max_norm, norm).unsqueeze(0),
             norm=norm.unsqueeze(0),
             loss_terms=torch.stack([term.detach() for term in terms]).unsqueeze(0),
+            used=torch.tensor([[gradient is not None for gradient in gradients]]),
             worker=torch.tensor([rank]),
         )
 

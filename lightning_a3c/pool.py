@@ -61,8 +61,8 @@ class WorkerPool:
     Args:
         job: what every collector does.
         num_workers: >= 1.
-        slots_per_worker: messages a worker may have under way, >= 2: one being filled, the others
-            waiting, which bounds the policy lag.
+        slots_per_worker: messages a worker may have under way, >= 1, being filled or waiting. With workers
+            of equal speed this bounds the policy lag.
 
     Raises:
         NoFreeSharedMemory: /dev/shm cannot hold the slots and weights.
@@ -115,8 +115,9 @@ class WorkerPool:
     def close(self) -> None:
         """End all workers: by closing their channels, and by killing those that do not stop."""
         processes, self._processes = self._processes, []
-        for end in (*self._readers, *self._writers):
-            end.close()
+        for reader, writer in zip(self._readers, self._writers, strict=True):
+            reader.close()
+            writer.close()
         deadline = time.monotonic() + _STOP_SECONDS
         for process in processes:
             process.join(max(0.0, deadline - time.monotonic()))
@@ -150,7 +151,7 @@ class WorkerPool:
 
     def _poll(self, timeout: float | None) -> None:
         idle = [reader for rank, reader in enumerate(self._readers) if rank not in self._waiting]
-        for reader in wait(idle, timeout):
+        for reader in wait(idle, timeout):  # type: ignore[arg-type]  # anything with a fileno will do
             self._waiting.append(self._readers.index(reader))  # type: ignore[arg-type]
 
     def _receive(self, rank: int) -> tuple[int, Message]:
@@ -168,10 +169,10 @@ class WorkerPool:
 
 
 def _concatenate(messages: list[Message]) -> Message:
-    return map_tensors(lambda *tensors: torch.cat(tensors), *messages)
+    batch: Message = map_tensors(lambda *tensors: torch.cat(tensors), *messages)
+    return batch
 
 
 def open_collectors(job: CollectorJob, num_workers: int, slots_per_worker: int) -> SerialCollector | WorkerPool:
     """Worker processes, or for `num_workers` 0 a collector in this process."""
     return WorkerPool(job, num_workers, slots_per_worker) if num_workers else SerialCollector(job)
-

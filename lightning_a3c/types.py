@@ -25,6 +25,7 @@ class Gradients(NamedTuple):
     gradient: Tensor  # float32 [k, P], the trainable parameters flattened in order
     norm: Tensor  # float32 [k], L2 norm before the worker's clip
     loss_terms: Tensor  # float32 [k, T], the fields of losses.LossTerms in order
+    used: Tensor  # bool [k, n], which of the n trainable parameters the loss depends on
     worker: Tensor  # int64 [k], rank of the worker that sent it
 
 

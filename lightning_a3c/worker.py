@@ -45,7 +45,8 @@ class CollectorJob:
 
     def dumps(self) -> bytes:
         """Bytes that `pickle.loads` opens in another process, classes of a notebook or script included."""
-        return cloudpickle.dumps(self)
+        job: bytes = cloudpickle.dumps(self)
+        return job
 
     def message_template(self) -> Message:
         """A message of the shapes and dtypes of the real ones; its values mean nothing."""
@@ -97,8 +98,8 @@ class Collector:
 
 def run_worker(rank: int, job: bytes, weights: SharedWeights, writer: ChannelWriter) -> None:
     """A collector process: collect whenever a slot is free, until the learner closes its end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the learner decides
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the learner decides
+        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
     try:
         collector = Collector(cloudpickle.loads(job), rank, weights)

@@ -1,0 +1,59 @@
+"""Training at the seed's constants, both modes, through a real Lightning trainer without logger or checkpoints."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+
+from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig
+from lightning_a3c.callbacks import GradientParallel
+from lightning_a3c.types import Batch
+
+CLIP_NORM = 0.1
+
+
+class AfterUpdate(pl.Callback):
+    """Call `function(module, batch)` after every update, and stop as soon as it returns true."""
+
+    def __init__(self, function: Callable[[A3CModule, Batch], bool]) -> None:
+        self.function = function
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, A3CModule)
+        if self.function(pl_module, batch):
+            trainer.should_stop = True
+
+
+def fit(mode: Literal["data", "gradient"], env_id: str, after_update: Callable[[A3CModule, Batch], bool]) -> None:
+    """Train on the CPU, 4 workers × 8 environments and 128 transitions an update, until `after_update` returns true."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    data = CollectorDataModule(
+        env=EnvConfig(id=env_id, num_envs=8),
+        num_workers=4,
+        n_steps=4,
+        discount=0.99,
+        micro_batch_size=32 if mode == "data" else 64,
+        batch_size=128,
+        seed=0,
+    )
+    callbacks: list[pl.Callback] = [AfterUpdate(after_update)]
+    if mode == "gradient":
+        callbacks.append(GradientParallel(max_norm=CLIP_NORM))
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=-1,
+        gradient_clip_val=CLIP_NORM if mode == "data" else None,
+        callbacks=callbacks,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(A3CModule.for_data(data, mode=mode), datamodule=data)

@@ -1,0 +1,119 @@
+"""Environments whose every reward, length and ending is written down, so that tests can count by hand.
+
+Registered on import: `gymnasium.make("SeededLength-v0")`, `gymnasium.make("Scripted-v0", script=...)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from torch import Tensor
+
+Ending = Literal["terminated", "truncated", "both"]
+
+
+class Episode(NamedTuple):
+    """At most 9 rewards, how the last step ends the episode, and the steps that cost a life."""
+
+    rewards: tuple[float, ...]
+    ending: Ending = "terminated"
+    lives_lost_at: tuple[int, ...] = ()
+
+
+class ScriptedEnv(gymnasium.Env[np.ndarray, int]):
+    """Plays the episodes of `script` in turn, over and over, whatever the actions.
+
+    Observation t of episode e is the number `start + 10 * e + t`, the final one included: an episode
+    of two rewards shows 0, 1 and last 2, its successor begins at 10.
+    """
+
+    observation_space = spaces.Box(0, 1_000_000, (1,), np.float32)
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, script: Sequence[Episode | Sequence[Any]], start: int = 0) -> None:
+        self.script = [Episode(*episode) for episode in script]
+        self.start = start
+        self.episode = -1
+        self.t = 0
+        self.actions_taken: list[int] = []
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.episode += 1
+        self.t = 0
+        return self._observation(), {}
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        episode = self.script[self.episode % len(self.script)]
+        assert self.t < len(episode.rewards), "stepped after its end"
+        self.actions_taken.append(int(action))
+        reward = float(episode.rewards[self.t])
+        info = {"life_lost": True} if self.t in episode.lives_lost_at else {}
+        self.t += 1
+        over = self.t == len(episode.rewards)
+        terminated = over and episode.ending in ("terminated", "both")
+        truncated = over and episode.ending in ("truncated", "both")
+        return self._observation(), reward, terminated, truncated, info
+
+    def _observation(self) -> np.ndarray:
+        return np.array([self.start + 10 * self.episode + self.t], dtype=np.float32)
+
+
+class SeededLengthEnv(gymnasium.Env[np.ndarray, int]):
+    """Episodes of 2 steps if its first seed is even, else of 10; the reward is the action.
+
+    The observation is the number of steps taken.
+    """
+
+    observation_space = spaces.Box(0, 10, (1,), np.float32)
+    action_space = spaces.Discrete(2)
+
+    def __init__(self) -> None:
+        self.length = 2
+        self.t = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        if seed is not None:
+            self.length = 10 if seed % 2 else 2
+        self.t = 0
+        return np.zeros(1, dtype=np.float32), {}
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.t += 1
+        return np.array([self.t], dtype=np.float32), float(action), self.t == self.length, False, {}
+
+
+class FailingEnv(SeededLengthEnv):
+    """Raises at its 200th step."""
+
+    steps = 0
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        if self.steps == 200:
+            raise RuntimeError("the environment broke on purpose")
+        return super().step(action)
+
+
+class NumberPolicy:
+    """Values a state at the number it shows, and acts with that number's parity."""
+
+    def __call__(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        return observations[:, 0].long() % 2, self.values(observations)
+
+    def values(self, observations: Tensor) -> Tensor:
+        return observations[:, 0].clone()
+
+
+for _id, _name in (
+    ("Scripted-v0", "ScriptedEnv"),
+    ("SeededLength-v0", "SeededLengthEnv"),
+    ("Failing-v0", "FailingEnv"),
+):
+    if _id not in gymnasium.registry:
+        gymnasium.register(_id, entry_point=f"tests.scripted:{_name}")

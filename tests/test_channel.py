@@ -1,0 +1,89 @@
+"""Messages cross process borders through shared slots."""
+
+import multiprocessing
+
+import pytest
+import torch
+
+from lightning_a3c.channel import ChannelWriter, RemoteFailure, open_channel
+from lightning_a3c.shared_tensors import NoFreeSharedMemory, SharedTensors, require_shared_memory
+from lightning_a3c.types import Message, Report, Transitions
+
+CONTEXT = multiprocessing.get_context("forkserver")
+
+
+def message(value: int) -> Message:
+    return Message(
+        Transitions(
+            torch.full((4, 3), value, dtype=torch.uint8), torch.full((4,), value), torch.full((4,), 0.5 + value)
+        ),
+        Report(
+            torch.tensor([value]), torch.tensor([4 * value]), torch.full((2,), float(value)), torch.tensor([value, 0])
+        ),
+    )
+
+
+def send_three(writer: ChannelWriter) -> None:
+    for value in (1, 2, 3):
+        writer.send(message(value))
+
+
+def fail(writer: ChannelWriter) -> None:
+    writer.send_failure("Traceback: the reason")
+
+
+def test_messages_arrive_in_order_and_whole_with_fewer_slots_than_messages() -> None:
+    reader, writer = open_channel(message(0), slots=2, context=CONTEXT)
+    process = CONTEXT.Process(target=send_three, args=(writer,))
+    process.start()
+    writer.close()
+    for value in (1, 2, 3):
+        slot, received = reader.receive()
+        for own, expected in zip(
+            (*received.payload, *received.report), (*message(value).payload, *message(value).report), strict=True
+        ):
+            torch.testing.assert_close(own, expected)
+        reader.release(slot)
+    process.join()
+    reader.close()
+
+
+def test_a_writer_waits_while_all_slots_are_taken() -> None:
+    reader, writer = open_channel(message(0), slots=2, context=CONTEXT)
+    process = CONTEXT.Process(target=send_three, args=(writer,))
+    process.start()
+    writer.close()
+    first, _ = reader.receive()
+    second, _ = reader.receive()
+    process.join(0.5)
+    assert process.is_alive()
+    assert {first, second} == {0, 1}
+    reader.release(first)
+    assert reader.receive()[0] == first
+    process.join()
+    reader.close()
+
+
+def test_the_end_of_a_writer_is_seen_at_once() -> None:
+    reader, writer = open_channel(message(0), slots=2, context=CONTEXT)
+    process = CONTEXT.Process(target=fail, args=(writer,))
+    process.start()
+    writer.close()
+    with pytest.raises(RemoteFailure, match="the reason"):
+        reader.receive()
+    with pytest.raises(EOFError):
+        reader.receive()
+    process.join()
+    reader.close()
+
+
+def test_shared_tensors_keep_shapes_dtypes_and_start_at_zero() -> None:
+    templates = [torch.ones(3, dtype=torch.int64), torch.ones(2, 5, dtype=torch.uint8), torch.ones(())]
+    shared = SharedTensors(templates, CONTEXT).tensors
+    assert [(t.shape, t.dtype) for t in shared] == [(t.shape, t.dtype) for t in templates]
+    assert all((tensor == 0).all() for tensor in shared)
+
+
+def test_too_little_shared_memory_is_refused_with_the_way_out() -> None:
+    with pytest.raises(NoFreeSharedMemory, match=r"MiB needed, \d+ MiB free in /dev/shm; lower data.num_workers"):
+        require_shared_memory(2**60)

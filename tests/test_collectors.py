@@ -1,0 +1,169 @@
+"""Collector processes and the dataset over them, with real environments and real processes."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from lightning_a3c import A3CModule, CollectorDataModule, CollectorDataset, EnvConfig
+from lightning_a3c.pool import WorkerError, WorkerPool
+
+
+def data(**changes: object) -> CollectorDataModule:
+    values = {
+        "env": EnvConfig("CartPole-v1", num_envs=4),
+        "num_workers": 2,
+        "micro_batch_size": 16,
+        "batch_size": 32,
+        "updates_per_epoch": 5,
+        "seed": 3,
+    }
+    return CollectorDataModule(**(values | changes))
+
+
+def dataset(**changes: object) -> CollectorDataset:
+    module = data(**changes)
+    return module.dataset(A3CModule.for_data(module).net)
+
+
+def pool_of(stream: CollectorDataset) -> WorkerPool:
+    assert isinstance(stream._collectors, WorkerPool)
+    return stream._collectors
+
+
+def gone(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists() or "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_epoch_is_the_stated_number_of_whole_batches(num_workers: int) -> None:
+    stream = dataset(num_workers=num_workers)
+    batches = list(stream)
+    stream.close()
+    assert len(batches) == len(stream) == 5
+    for batch in batches:
+        assert batch.payload.observations.shape == (32, 4)
+        assert batch.payload.actions.dtype == torch.int64
+        assert batch.payload.returns.shape == (32,)
+        assert batch.report.policy_version.shape == (2,)
+    total = sum(int(batch.report.env_steps.sum()) for batch in batches)
+    assert total >= 5 * 32
+
+
+def test_workers_act_with_the_weights_of_the_last_optimizer_step() -> None:
+    module = data(updates_per_epoch=30)
+    net = A3CModule.for_data(module).net
+    stream = module.dataset(net)
+    always = []
+    for batch in stream:
+        with torch.no_grad():  # an "optimizer step" after which the policy always chooses action 1
+            net.policy[-1].bias.copy_(torch.tensor([-50.0, 50.0]))
+        always.append(bool((batch.payload.actions == 1).all()))
+    stream.close()
+    assert not always[0]
+    assert all(always[-10:])
+
+
+def test_policy_lag_counts_updates_and_is_bounded_by_the_slots() -> None:
+    module = data(updates_per_epoch=40)
+    net = A3CModule.for_data(module).net
+    stream = module.dataset(net)
+    lags = []
+    for batch in stream:
+        with torch.no_grad():
+            net.policy[-1].bias.add_(1e-4)
+        lags.append(batch.policy_lag)
+    stream.close()
+    lag = torch.cat(lags)
+    assert lag.min() >= 0
+    # per worker: 2 slots under way and the window's one earlier payload, two payloads an update
+    assert lag.max() <= 2 * 2 + 1
+    assert lag[-20:].float().mean() > 0
+
+
+def test_unchanged_weights_are_not_published_again() -> None:
+    stream = dataset()
+    assert [int(batch.policy_lag.max()) for batch in stream] == [0] * 5
+    assert pool_of(stream).weights.version == 1
+    stream.close()
+
+
+def test_workers_live_across_epochs_and_end_with_close() -> None:
+    stream = dataset()
+    list(stream)
+    pids = pool_of(stream).pids
+    list(stream)
+    assert pool_of(stream).pids == pids
+    assert len(set(pids)) == 2
+    stream.close()
+    assert all(gone(pid) for pid in pids)
+    stream.close()
+
+
+def test_a_killed_worker_ends_the_stream_with_its_rank_and_signal() -> None:
+    stream = dataset(updates_per_epoch=10_000)
+    batches = iter(stream)
+    next(batches)
+    pids = pool_of(stream).pids
+    os.kill(pids[1], signal.SIGKILL)
+    started = time.monotonic()
+    with pytest.raises(WorkerError, match=rf"collector 1 \(process {pids[1]}\) died with exit code -9"):
+        for _ in batches:
+            pass
+    assert time.monotonic() - started < 5
+    stream.close()
+    assert all(gone(pid) for pid in pids)
+
+
+def test_an_exception_in_a_worker_arrives_with_traceback_and_rank() -> None:
+    env = EnvConfig("tests.scripted:Failing-v0", num_envs=1)
+    stream = dataset(env=env, micro_batch_size=8, batch_size=8, updates_per_epoch=50)
+    with pytest.raises(WorkerError, match=r"(?s)collector \d raised:\nTraceback.*the environment broke on purpose"):
+        list(stream)
+    stream.close()
+
+
+def test_a_data_loader_with_workers_is_refused() -> None:
+    loader = DataLoader(dataset(), batch_size=None, num_workers=1, multiprocessing_context="forkserver")
+    batches = iter(loader)
+    with pytest.raises(RuntimeError, match="num_workers=0"):
+        next(batches)
+    batches._shutdown_workers()
+
+
+def test_a_data_loader_in_this_process_works() -> None:
+    stream = dataset()
+    assert len(list(DataLoader(stream, batch_size=None, num_workers=0))) == 5
+    stream.close()
+
+
+def test_the_same_seed_gives_the_same_experience_in_serial_mode() -> None:
+    first, second = dataset(num_workers=0), dataset(num_workers=0)
+    second.net.load_state_dict(first.net.state_dict())
+    for one, other in zip(first, second, strict=True):
+        assert torch.equal(one.payload.observations, other.payload.observations)
+        assert torch.equal(one.payload.actions, other.payload.actions)
+    first.close()
+    second.close()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_steps": 0}, "data.n_steps must be >= 1, got 0"),
+        ({"discount": 1.5}, r"data.discount must be in \[0, 1\], got 1.5"),
+        ({"num_workers": -1}, "data.num_workers must be >= 0, got -1"),
+        ({"batch_size": 40}, "data.batch_size must be a multiple of data.micro_batch_size, got 40 and 16"),
+        ({"slots_per_worker": 0}, "data.slots_per_worker must be >= 1, got 0"),
+        ({"eval_episodes": 0}, "data.eval_episodes must be >= 1, got 0"),
+        ({"learner_threads": 0}, "data.learner_threads must be >= 1, got 0"),
+        ({"env": EnvConfig("CartPole-v1", num_envs=0)}, "env.num_envs must be >= 1, got 0"),
+    ],
+)
+def test_bad_values_are_refused_before_any_process_starts(changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        data(**changes)

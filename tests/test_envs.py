@@ -1,0 +1,265 @@
+"""What is really played: preprocessing beside Gymnasium's, protocols, and refusal of what cannot work."""
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.vector import AutoresetMode
+from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
+
+import tests.scripted  # noqa: F401  registers SeededLength-v0
+from lightning_a3c.envs import AtariConfig, EnvConfig, inspect, make_vector_env
+
+BARE = {"noop_max": 0, "fire_on_reset": False}
+
+
+@pytest.fixture
+def make():
+    """Builds vector environments and closes them after the test."""
+    made = []
+
+    def build(env_id, num_envs=1, **atari):
+        made.append(make_vector_env(EnvConfig(id=env_id, num_envs=num_envs, atari=AtariConfig(**atari))))
+        return made[-1]
+
+    yield build
+    for env in made:
+        env.close()
+
+
+def gymnasium_atari(env_id):
+    """Gymnasium's own DQN preprocessing; the stack starts black, as ALE's does."""
+    env = AtariPreprocessing(gymnasium.make(env_id), noop_max=0, frame_skip=4, terminal_on_life_loss=False)
+    return FrameStackObservation(env, 4, padding_type="zero")
+
+
+def repeat(env, action, steps):
+    """Steps with one action: observations, rewards, ends (either kind) and infos, of the first sub-environment."""
+    rows = []
+    for _ in range(steps):
+        observations, rewards, terminated, truncated, info = env.step(np.full(env.num_envs, action))
+        rows.append((observations[0], rewards[0], bool(terminated[0] | truncated[0]), info))
+    return zip(*rows, strict=True)
+
+
+@pytest.mark.parametrize(("game", "steps", "rewarded"), [("Pong", 250, 4), ("Breakout", 250, 1)])
+def test_native_preprocessing_equals_gymnasiums_frame_by_frame(make, game, steps, rewarded):
+    native, reference = make(f"{game}NoFrameskip-v4", **BARE), gymnasium_atari(f"{game}NoFrameskip-v4")
+    actions = np.random.default_rng(0).integers(native.single_action_space.n, size=steps)
+    native_frame, reference_frame = native.reset(seed=3)[0][0], reference.reset(seed=3)[0]
+    rewards_seen = ends_seen = 0
+    for t, action in enumerate(actions):
+        np.testing.assert_array_equal(native_frame, reference_frame, err_msg=f"before step {t}")
+        observations, rewards, terminated, truncated, info = native.step(np.array([action]))
+        reference_frame, reward, *ended, _ = reference.step(action)
+        assert (rewards[0], terminated[0], truncated[0]) == (reward, *ended), f"step {t}"
+        if any(ended):
+            np.testing.assert_array_equal(info["final_obs"][0], reference_frame, err_msg=f"final, step {t}")
+            reference_frame = reference.reset()[0]
+        native_frame = observations[0]
+        rewards_seen += reward != 0
+        ends_seen += any(ended)
+    reference.close()
+    assert rewards_seen >= rewarded, "too little happened to compare"
+    assert ends_seen == (game == "Breakout")
+
+
+@pytest.mark.parametrize(
+    ("env_id", "sticky"), [("PongNoFrameskip-v4", 0.0), ("ALE/Pong-v5", 0.25), ("Pong-v0", 0.25), ("Pong-v4", 0.0)]
+)
+def test_sticky_actions_are_those_of_the_id_unless_given(env_id, sticky):
+    assert inspect(EnvConfig(id=env_id)).sticky_actions == sticky
+    assert inspect(EnvConfig(id=env_id, atari=AtariConfig(sticky_actions=0.1))).sticky_actions == 0.1
+
+
+@pytest.mark.parametrize(("sticky", "same_game"), [(0.0, True), (0.25, False)])
+def test_sticky_actions_reach_the_emulator(make, sticky, same_game):
+    # without them the same actions give the same game whatever the seed
+    played = []
+    for seed in (0, 1):
+        env = make("PongNoFrameskip-v4", sticky_actions=sticky, **BARE)
+        env.reset(seed=seed)
+        played.append(np.stack([env.step(np.array([2 + t % 2]))[0] for t in range(30)]))
+    assert (played[0] == played[1]).all() == same_game
+
+
+def test_frame_skip_of_the_id_is_not_added_to_ours(make):
+    # ALE/Pong-v5 skips 4 frames by itself, PongNoFrameskip-v4 none
+    for env_id in ("PongNoFrameskip-v4", "ALE/Pong-v5"):
+        env = make(env_id, **BARE)
+        env.reset(seed=0)
+        *_, infos = repeat(env, 0, 3)
+        assert [info["frame_number"][0] for info in infos] == [4, 8, 12]
+
+
+def test_both_kinds_of_id_play_the_same_frames(make):
+    played = []
+    for env_id in ("PongNoFrameskip-v4", "ALE/Pong-v5"):
+        env = make(env_id, sticky_actions=0.0, **BARE)
+        env.reset(seed=0)
+        observations, *_ = repeat(env, 3, 30)
+        played.append(np.stack(observations))
+    np.testing.assert_array_equal(*played)
+
+
+def test_frame_skip_can_be_chosen(make):
+    env = make("ALE/Pong-v5", frame_skip=2, **BARE)
+    env.reset(seed=0)
+    *_, infos = repeat(env, 0, 3)
+    assert [info["frame_number"][0] for info in infos] == [2, 4, 6]
+
+
+def test_no_op_start_varies_between_sub_environments_and_stays_within_its_bound(make):
+    _, info = make("PongNoFrameskip-v4", num_envs=4, fire_on_reset=False, noop_max=10).reset(seed=0)
+    assert len(set(info["frame_number"])) > 1
+    assert max(info["frame_number"]) <= 10
+
+
+def test_fire_on_reset_serves_the_ball(make):
+    frames = {}
+    for fire in (True, False):
+        env = make("BreakoutNoFrameskip-v4", noop_max=0, fire_on_reset=fire)
+        env.reset(seed=0)
+        observations, *_ = repeat(env, 0, 12)
+        frames[fire] = np.stack(observations)[4:, -1]
+    assert (frames[False] == frames[False][0]).all()  # without a ball nothing moves
+    assert not (frames[True] == frames[True][0]).all()
+
+
+def test_five_lives_of_breakout_are_four_life_losses_and_an_end(make):
+    env = make("BreakoutNoFrameskip-v4", episodic_life=True, **BARE)
+    lives, (_, reset_info) = [], env.reset(seed=0)
+    lost = []
+    for _ in range(2000):
+        _, _, terminated, truncated, info = env.step(np.array([1]))
+        assert info["life_lost"].dtype == bool
+        lost.append(bool(info["life_lost"][0]))
+        lives.append(info["lives"][0])
+        if terminated[0] or truncated[0]:
+            break
+    assert terminated[0]
+    assert not lost[-1]
+    assert reset_info["lives"] == [5]
+    assert [lives[t] for t, is_lost in enumerate(lost) if is_lost] == [4, 3, 2, 1]
+
+
+def test_new_game_costs_no_life(make):
+    env = make("BreakoutNoFrameskip-v4", episodic_life=True, **BARE)
+    env.reset(seed=0)
+    _, _, ends, infos = repeat(env, 1, 600)
+    assert sum(ends) >= 2
+    assert sum(info["life_lost"][0] for info in infos) >= 4 * sum(ends)
+    after_end = [info["life_lost"][0] for end, info in zip(ends, infos[1:], strict=False) if end]
+    assert not any(after_end)
+
+
+def test_life_loss_is_told_only_where_asked_for(make):
+    env = make("BreakoutNoFrameskip-v4", **BARE)
+    env.reset(seed=0)
+    assert "life_lost" not in env.step(np.array([1]))[4]
+
+
+def test_rewards_are_not_clipped(make):
+    env = make("MsPacmanNoFrameskip-v4", **BARE)
+    env.reset(seed=0)
+    _, rewards, *_ = repeat(env, 3, 120)
+    assert max(rewards) == 10  # a pellet
+
+
+@pytest.mark.parametrize(("full", "num_actions"), [(True, 18), (False, 6)])
+def test_full_action_space_has_18_actions(full, num_actions):
+    config = EnvConfig(id="ALE/Pong-v5", atari=AtariConfig(full_action_space=full))
+    assert inspect(config).num_actions == num_actions
+
+
+def test_protocol_of_pong_says_what_is_played():
+    protocol = inspect(EnvConfig(id="PongNoFrameskip-v4"))
+    assert str(protocol) == (
+        "env_id PongNoFrameskip-v4, observation_shape (4, 84, 84), num_actions 6, frame_skip 4, sticky_actions 0.0, "
+        "clip_rewards True, episodic_life False, full_action_space False"
+    )
+
+
+def test_environments_other_than_atari_skip_no_frames_and_clip_no_rewards():
+    protocol = inspect(EnvConfig(id="CartPole-v1"))
+    assert (protocol.frame_skip, protocol.sticky_actions, protocol.clip_rewards) == (1, 0.0, False)
+
+
+@pytest.mark.parametrize(("env_id", "clip"), [("CartPole-v1", True), ("PongNoFrameskip-v4", False)])
+def test_reward_clipping_can_be_chosen(env_id, clip):
+    assert inspect(EnvConfig(id=env_id, clip_rewards=clip)).clip_rewards is clip
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "PongNoFrameskip-v4"])
+def test_every_environment_resets_in_the_same_step(make, env_id):
+    assert make(env_id).metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
+
+
+def test_discrete_observations_become_one_hot_vectors(make):
+    assert inspect(EnvConfig(id="FrozenLake-v1")).observation_shape == (16,)
+    observations, _ = make("FrozenLake-v1", num_envs=2).reset(seed=0)
+    assert observations.tolist() == [[1] + [0] * 15] * 2
+
+
+def test_tuple_observations_become_vectors():
+    # Blackjack: 32 sums, 11 cards and a usable ace, each one-hot
+    assert inspect(EnvConfig(id="Blackjack-v1")).observation_shape == (32 + 11 + 2,)
+
+
+def test_keyword_arguments_reach_the_environment():
+    assert inspect(EnvConfig(id="FrozenLake-v1", kwargs={"map_name": "8x8"})).observation_shape == (64,)
+
+
+def test_id_with_a_module_imports_it_first():
+    assert inspect(EnvConfig(id="tests.scripted:SeededLength-v0")).num_actions == 2
+
+
+@pytest.mark.parametrize(
+    ("env_id", "meant"), [("CartPol-v1", "CartPole-v1"), ("PongNoFrameskip-v5", "PongNoFrameskip-v4")]
+)
+def test_unknown_id_suggests_near_ones(env_id, meant):
+    with pytest.raises(ValueError, match=f"env.id '{env_id}' is not a known environment; did you mean {meant}"):
+        inspect(EnvConfig(id=env_id))
+
+
+def test_unknown_id_that_resembles_none_says_where_to_look():
+    with pytest.raises(ValueError, match=r"`gymnasium.pprint_registry\(\)` lists the known ones"):
+        inspect(EnvConfig(id="Zzzzzz"))
+
+
+def test_id_of_a_module_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match=r"env\.id 'no_such_module:Env-v0' is not a known environment"):
+        inspect(EnvConfig(id="no_such_module:Env-v0"))
+
+
+def test_continuous_actions_are_not_supported_yet():
+    with pytest.raises(ValueError, match=r"'Pendulum-v1' has the action space Box.*only Discrete is supported yet"):
+        inspect(EnvConfig(id="Pendulum-v1"))
+
+
+@pytest.mark.parametrize("num_envs", [0, -1])
+def test_fewer_than_one_environment_is_refused(num_envs):
+    with pytest.raises(ValueError, match=f"env.num_envs must be >= 1, got {num_envs}"):
+        inspect(EnvConfig(num_envs=num_envs))
+
+
+def test_atari_options_for_another_environment_are_refused():
+    with pytest.raises(ValueError, match=r"env.atari {'noop_max': 3} has no effect on CartPole-v1"):
+        inspect(EnvConfig(id="CartPole-v1", atari=AtariConfig(noop_max=3)))
+
+
+def test_keyword_arguments_for_atari_are_refused():
+    with pytest.raises(ValueError, match=r"env.kwargs {'mode': 1} has no effect on Atari ids"):
+        inspect(EnvConfig(id="ALE/Pong-v5", kwargs={"mode": 1}))
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"frame_skip": 0}, "env.atari.frame_skip must be >= 1, got 0"),
+        ({"noop_max": -1}, "env.atari.noop_max must be >= 0, got -1"),
+        ({"sticky_actions": 1.5}, r"env.atari.sticky_actions must be in \[0, 1\], got 1.5"),
+    ],
+)
+def test_atari_options_out_of_range_are_refused(option, message):
+    with pytest.raises(ValueError, match=message):
+        inspect(EnvConfig(id="ALE/Pong-v5", atari=AtariConfig(**option)))

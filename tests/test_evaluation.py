@@ -1,0 +1,83 @@
+"""Whole episodes with a fixed policy. Even seeds play 2 steps, odd ones 10; the reward is the action."""
+
+import pytest
+import torch
+from torch import nn
+
+import tests.scripted  # noqa: F401  registers SeededLength-v0
+from lightning_a3c.envs import EnvConfig
+from lightning_a3c.evaluation import EvaluationDataset
+
+
+class Preference(nn.Module):
+    """Logits that do not depend on the observation."""
+
+    def __init__(self, *logits):
+        super().__init__()
+        self.logits = nn.Parameter(torch.tensor(logits))
+
+    def forward(self, observations):
+        return self.logits.expand(len(observations), -1), observations[:, 0]
+
+
+def play(episodes, num_envs=2, net=None, **kwargs):
+    """(return, length) of each episode, in the order they ended."""
+    config = EnvConfig(id="SeededLength-v0", num_envs=num_envs)
+    dataset = EvaluationDataset(config, net or Preference(0.0, 0.0), episodes, **kwargs)
+    return [(episode.episode_return.item(), episode.length.item()) for episode in dataset]
+
+
+@pytest.mark.parametrize(("episodes", "num_envs"), [(1, 1), (1, 4), (3, 8), (7, 2), (8, 4)])
+def test_exactly_the_asked_number_of_episodes_is_played(episodes, num_envs):
+    assert len(play(episodes, num_envs)) == episodes
+
+
+def test_length_of_the_dataset_is_its_number_of_episodes():
+    assert len(EvaluationDataset(EnvConfig(id="SeededLength-v0"), Preference(0.0, 0.0), episodes=7)) == 7
+
+
+def test_short_episodes_are_not_preferred():
+    # seeds 0 and 1: each sub-environment plays two, though five short ones end before the first long one
+    assert [length for _, length in play(4, num_envs=2, seed=0)] == [2, 2, 10, 10]
+
+
+def test_episodes_that_do_not_divide_evenly_go_to_the_first_sub_environments():
+    assert [length for _, length in play(5, num_envs=2, seed=0)] == [2, 2, 2, 10, 10]
+    assert sorted(length for _, length in play(5, num_envs=2, seed=1)) == [2, 2, 10, 10, 10]
+
+
+def test_each_episode_has_the_return_of_its_own_steps_only():
+    always_one = Preference(0.0, 100.0)
+    assert play(4, net=always_one) == [(2.0, 2), (2.0, 2), (10.0, 10), (10.0, 10)]
+
+
+def test_greedy_takes_the_likelier_action_however_small_the_difference():
+    assert play(2, net=Preference(0.0, 0.001), greedy=True) == [(2.0, 2), (10.0, 10)]
+
+
+def test_sampling_takes_both_of_two_equally_likely_actions():
+    returns = [episode_return for episode_return, _ in play(20, num_envs=1, seed=1)]
+    assert 60 < sum(returns) < 140  # of 200 steps: 100, standard deviation 7
+
+
+def test_same_seed_gives_the_same_episodes():
+    assert play(10, seed=3) == play(10, seed=3)
+
+
+def test_iterating_again_gives_the_same_episodes():
+    dataset = EvaluationDataset(EnvConfig(id="SeededLength-v0", num_envs=2), Preference(0.0, 0.0), episodes=10)
+    assert list(dataset) == list(dataset)
+
+
+def test_another_seed_gives_other_episodes():
+    assert play(10, seed=3) != play(10, seed=5)
+
+
+def test_episodes_are_those_of_the_networks_current_weights():
+    net = Preference(100.0, 0.0)
+    dataset = EvaluationDataset(EnvConfig(id="SeededLength-v0", num_envs=1), net, episodes=1)
+    before = [episode.episode_return.item() for episode in dataset]
+    with torch.no_grad():
+        net.logits.copy_(torch.tensor([0.0, 100.0]))
+    after = [episode.episode_return.item() for episode in dataset]
+    assert (before, after) == ([0.0], [2.0])

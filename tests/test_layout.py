@@ -1,0 +1,125 @@
+"""Who may import whom: the rooms of the architecture, checked by parsing every import statement.
+
+`only` is everything outside the standard library that a room may import, `never` what it must not.
+The package's own modules go by their bare names.
+"""
+
+import ast
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import lightning_a3c
+
+PACKAGE = Path(lightning_a3c.__file__).parent
+MODULES = {path.stem for path in PACKAGE.glob("*.py")}
+REINFORCEMENT_LEARNING = frozenset(
+    {"envs", "networks", "returns", "losses", "policies", "rollout", "payloads", "evaluation", "progress", "module"}
+)
+LIGHTNING = frozenset({"pytorch_lightning", "lightning", "module", "data", "callbacks", "cli"})
+PROCESSES = frozenset({"multiprocessing", "torch.multiprocessing", "pool", "worker", "channel", "shared_tensors"})
+
+
+class Room(NamedTuple):
+    only: frozenset[str] | None = None  # None: anything that `never` does not forbid
+    never: frozenset[str] = frozenset()
+
+
+def only(*names, never=()):
+    return Room(frozenset(names), frozenset(never))
+
+
+def never(*names):
+    return Room(None, frozenset(names))
+
+
+ROOMS = {
+    "types": only("torch"),
+    "envs": only("gymnasium", "ale_py", "numpy"),
+    "networks": only("torch"),
+    "returns": only("torch"),
+    "losses": only("torch"),
+    "policies": only("torch"),
+    "rollout": only("gymnasium", "numpy", "torch", "types", "returns", "policies", never=["torch.multiprocessing"]),
+    "evaluation": only("numpy", "torch", "envs", "policies", "rollout", never=PROCESSES),
+    "progress": only("types"),
+    "payloads": only("torch", "types", "losses", never=PROCESSES),
+    "shared_tensors": only("torch"),
+    "weights": only("torch", "shared_tensors"),
+    "channel": only("torch", "types", "shared_tensors", never=REINFORCEMENT_LEARNING),
+    "worker": never(*LIGHTNING),
+    "pool": never(*LIGHTNING),
+    "data": never("torch.optim", "module", "callbacks", "cli"),
+    "module": never("envs", "rollout", "data", "callbacks", "cli", "gymnasium", "ale_py", *PROCESSES),
+    "callbacks": never("rollout", "cli"),
+    "cli": only(
+        *("pytorch_lightning", "data", "envs", "module", "callbacks"),
+        *("pool.WorkerError", "shared_tensors.NoFreeSharedMemory"),  # only the errors, to show them without traceback
+        never=["multiprocessing", "torch.multiprocessing"],
+    ),
+}
+ENTRANCES = {"__init__", "__main__", "version"}
+
+
+def imported(module):
+    """Every name imported anywhere in `module`: `torch.nn`, or `pool.WorkerError` for this package's own."""
+    names = set()
+    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"relative import in {module}"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {_short(name) for name in names}
+
+
+def _short(name):
+    parts = name.split(".")
+    if parts[0] != "lightning_a3c":
+        return name
+    return ".".join(parts[1:]) if len(parts) > 1 and parts[1] in MODULES else "__init__"
+
+
+def _is_or_is_in(name, names):
+    """Whether `name` is, or is inside, any of `names`: torch.optim.Adam is in torch.optim and in torch."""
+    parts = name.split(".")
+    return any(".".join(parts[:length]) in names for length in range(1, len(parts) + 1))
+
+
+def _is_standard(name):
+    first = name.split(".")[0]
+    return first not in MODULES and first in sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("module", ROOMS)
+def test_room_imports_only_what_it_may(module):
+    allowed, forbidden = ROOMS[module]
+    names = imported(module)
+    assert {name for name in names if _is_or_is_in(name, forbidden)} == set()
+    if allowed is not None:
+        assert {name for name in names if not _is_standard(name) and not _is_or_is_in(name, allowed)} == set()
+
+
+@pytest.mark.parametrize("module", ["types", "envs", "networks", "returns", "losses", "rollout", "payloads"])
+def test_room_knows_no_processes(module):
+    assert {name for name in imported(module) if _is_or_is_in(name, PROCESSES)} == set()
+
+
+def test_data_names_no_optimizer_of_torch():
+    tree = ast.parse((PACKAGE / "data.py").read_text())
+    assert [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == "optim"] == []
+
+
+def test_every_module_has_a_room():
+    assert set(ROOMS) == MODULES - ENTRANCES
+
+
+def test_command_line_is_under_80_lines():
+    assert len((PACKAGE / "cli.py").read_text().splitlines()) < 80
+
+
+@pytest.mark.parametrize("module", sorted(MODULES - ENTRANCES))
+def test_module_says_in_its_docstring_what_it_is(module):
+    assert ast.get_docstring(ast.parse((PACKAGE / f"{module}.py").read_text()))

@@ -1,0 +1,137 @@
+"""The combined loss, worked by hand."""
+
+from math import log
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from lightning_a3c.losses import A2CLoss, explained_variance, mean_entropy, policy_loss
+
+# π = (1/2, 1/2) and (1/4, 3/4); A = R − V = (2, −1)
+LOGITS = torch.tensor([[0.0, 0.0], [0.0, log(3)]])
+VALUES = torch.tensor([1.0, 2.0])
+ACTIONS = torch.tensor([0, 1])
+RETURNS = torch.tensor([3.0, 1.0])
+
+POLICY = -(2 * log(1 / 2) - 1 * log(3 / 4)) / 2
+ENTROPY = (log(2) - (log(1 / 4) / 4 + 3 * log(3 / 4) / 4)) / 2
+
+
+def scalar(value):
+    return torch.tensor(value, dtype=torch.float32)
+
+
+def test_policy_term_is_minus_the_mean_of_advantage_times_log_probability():
+    assert_close(A2CLoss()(LOGITS, VALUES, ACTIONS, RETURNS).loss_policy, scalar(POLICY))
+
+
+def test_value_term_is_the_mean_squared_error():
+    # (2² + 1²) / 2
+    assert_close(A2CLoss()(LOGITS, VALUES, ACTIONS, RETURNS).loss_value, scalar(2.5))
+
+
+def test_entropy_term_is_the_negative_entropy_times_its_weight():
+    terms = A2CLoss(entropy_weight=0.1)(LOGITS, VALUES, ACTIONS, RETURNS)
+    assert_close(terms.entropy, scalar(ENTROPY))
+    assert_close(terms.loss_entropy, scalar(-0.1 * ENTROPY))
+
+
+def test_total_is_the_weighted_sum_of_the_three_terms():
+    terms = A2CLoss(entropy_weight=0.1, value_weight=0.5)(LOGITS, VALUES, ACTIONS, RETURNS)
+    assert_close(terms.loss_total, scalar(0.5 * 2.5 + POLICY - 0.1 * ENTROPY))
+
+
+def test_default_weights_are_the_algorithms():
+    terms = A2CLoss()(LOGITS, VALUES, ACTIONS, RETURNS)
+    assert_close(terms.loss_total, scalar(2.5 + POLICY - 0.01 * ENTROPY))
+
+
+def test_means_of_advantage_value_and_target_are_reported():
+    terms = A2CLoss()(LOGITS, VALUES, ACTIONS, RETURNS)
+    assert_close(terms.advantage, scalar(0.5))
+    assert_close(terms.value, scalar(1.5))
+    assert_close(terms.batch_return, scalar(2.0))
+
+
+def test_every_term_is_a_float32_scalar():
+    for term in A2CLoss()(LOGITS, VALUES, ACTIONS, RETURNS):
+        assert term.shape == ()
+        assert term.dtype == torch.float32
+
+
+def test_no_gradient_flows_through_the_advantages():
+    values = VALUES.clone().requires_grad_()
+    A2CLoss(value_weight=0.5)(LOGITS, values, ACTIONS, RETURNS).loss_total.backward()
+    # of the squared error alone: 0.5 · 2 (V − R) / 2
+    assert_close(values.grad, torch.tensor([-1.0, 0.5]))
+
+
+def test_policy_loss_detaches_advantages_by_itself():
+    advantages = torch.tensor([2.0, -1.0], requires_grad=True)
+    log_probs = LOGITS.log_softmax(dim=1).requires_grad_()
+    policy_loss(log_probs, ACTIONS, advantages).backward()
+    assert advantages.grad is None
+
+
+def test_policy_gradient_raises_the_logit_of_an_action_better_than_expected():
+    logits = LOGITS.clone().requires_grad_()
+    A2CLoss(entropy_weight=0)(logits, VALUES, ACTIONS, RETURNS).loss_total.backward()
+    # A (π − onehot(a)) / 2
+    assert_close(logits.grad, torch.tensor([[-0.5, 0.5], [-0.125, 0.125]]))
+
+
+def test_entropy_bonus_pulls_towards_the_uniform_policy():
+    logits = torch.tensor([[1.0, 0.0]], requires_grad=True)
+    A2CLoss(entropy_weight=1.0)(logits, torch.zeros(1), torch.tensor([0]), torch.zeros(1)).loss_total.backward()
+    assert logits.grad[0, 0] > 0 > logits.grad[0, 1]  # descent lowers the greater logit
+
+
+@pytest.mark.parametrize("num_actions", [2, 6, 18])
+def test_entropy_of_the_uniform_policy_is_the_log_of_the_number_of_actions(num_actions):
+    log_probs = torch.zeros(5, num_actions).log_softmax(dim=1)
+    assert_close(mean_entropy(log_probs), scalar(log(num_actions)))
+
+
+def test_entropy_of_a_certain_policy_is_zero():
+    log_probs = torch.tensor([[0.0, 100.0]]).log_softmax(dim=1)
+    assert_close(mean_entropy(log_probs), scalar(0.0))
+
+
+def test_explained_variance_of_a_perfect_critic_is_one():
+    assert explained_variance(RETURNS, RETURNS).item() == 1.0
+
+
+def test_explained_variance_of_a_constant_critic_is_zero():
+    assert explained_variance(torch.tensor([7.0, 7.0]), RETURNS).item() == 0.0
+
+
+def test_explained_variance_of_a_critic_worse_than_a_constant_is_negative():
+    # R = (3, 1), V = (1, 3): R − V = (2, −2), variances 4 and 1
+    assert explained_variance(torch.tensor([1.0, 3.0]), RETURNS).item() == -3.0
+
+
+@pytest.mark.parametrize("values", [[1.0, 2.0], [5.0, 5.0]])
+def test_explained_variance_is_zero_where_returns_do_not_vary(values):
+    assert explained_variance(torch.tensor(values), torch.tensor([5.0, 5.0])).item() == 0.0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "shape"), [("values", (2, 1)), ("returns", (2, 1)), ("actions", (2, 1)), ("logits", (2,)), ("values", ())]
+)
+def test_shapes_that_would_broadcast_in_silence_are_refused(wrong, shape):
+    tensors = {"logits": LOGITS, "values": VALUES, "actions": ACTIONS, "returns": RETURNS}
+    tensors[wrong] = torch.zeros(shape, dtype=tensors[wrong].dtype)
+    with pytest.raises(ValueError, match=r"do not fit: \[B, A\], \[B\], \[B\] and \[B\] are needed"):
+        A2CLoss()(**tensors)
+
+
+def test_negative_entropy_weight_is_refused():
+    with pytest.raises(ValueError, match=r"entropy_weight must be >= 0, got -0.01"):
+        A2CLoss(entropy_weight=-0.01)
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0])
+def test_value_weight_that_trains_no_critic_is_refused(weight):
+    with pytest.raises(ValueError, match=rf"value_weight must be > 0, got {weight}"):
+        A2CLoss(value_weight=weight)

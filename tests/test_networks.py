@@ -1,0 +1,185 @@
+"""Networks: exact sizes, and refusal of those that do not fit."""
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from lightning_a3c.networks import MLP, AtariA2C, build_network, orthogonal_init
+
+ATARI = (4, 84, 84)
+
+
+def convolutions(net):
+    return [
+        (layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding)
+        for layer in net.modules()
+        if isinstance(layer, nn.Conv2d)
+    ]
+
+
+def linears(net):
+    return [(layer.in_features, layer.out_features) for layer in net.modules() if isinstance(layer, nn.Linear)]
+
+
+class ColumnOfValues(MLP):
+    """The published bug: values [B, 1]."""
+
+    def forward(self, observations):
+        logits, values = super().forward(observations)
+        return logits, values.unsqueeze(1)
+
+
+def test_atari_network_has_the_three_convolutions_of_mnih_2015():
+    assert convolutions(AtariA2C(ATARI, 6)) == [
+        (4, 32, (8, 8), (4, 4), (0, 0)),
+        (32, 64, (4, 4), (2, 2), (0, 0)),
+        (64, 64, (3, 3), (1, 1), (0, 0)),
+    ]
+
+
+def test_atari_network_has_separate_heads_of_512_over_3136_features():
+    net = AtariA2C(ATARI, 6)
+    assert linears(net.policy) == [(3136, 512), (512, 6)]
+    assert linears(net.value) == [(3136, 512), (512, 1)]
+    assert linears(net.features) == []
+
+
+def test_atari_heads_share_no_parameter():
+    net = AtariA2C(ATARI, 6)
+    _, values = net(torch.ones(1, *ATARI))
+    values.sum().backward()
+    assert all(parameter.grad is None for parameter in net.policy.parameters())
+    assert all(parameter.grad is not None for parameter in net.value.parameters())
+
+
+def test_atari_network_for_pong_has_3293863_parameters():
+    # 8,224 + 32,832 + 36,928 convolutions; 1,606,144 + 3,078 policy; 1,606,144 + 513 value
+    assert sum(parameter.numel() for parameter in AtariA2C(ATARI, 6).parameters()) == 3_293_863
+
+
+def test_atari_network_activates_with_relu_after_all_but_the_outputs():
+    net = AtariA2C(ATARI, 6)
+    kinds = [type(layer).__name__ for part in (net.features, net.policy, net.value) for layer in part]
+    assert kinds == ["Conv2d", "ReLU"] * 3 + ["Flatten"] + ["Linear", "ReLU", "Linear"] * 2
+
+
+def test_atari_network_divides_pixels_by_256():
+    net = AtariA2C(ATARI, 6)
+    seen = []
+    net.features.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    net(torch.full((1, *ATARI), 255, dtype=torch.uint8))
+    assert_close(seen[0], torch.full((1, *ATARI), 255 / 256))
+
+
+def test_atari_network_gives_float32_logits_and_flat_values_for_uint8_pixels():
+    logits, values = AtariA2C(ATARI, 6)(torch.zeros(3, *ATARI, dtype=torch.uint8))
+    assert (logits.shape, logits.dtype) == ((3, 6), torch.float32)
+    assert (values.shape, values.dtype) == ((3,), torch.float32)
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 35, 84), (84, 84)])
+def test_atari_network_refuses_what_is_no_image_and_names_the_mlp(shape):
+    with pytest.raises(ValueError, match=r"at least 36 × 36.*use lightning_a3c.networks.MLP"):
+        AtariA2C(shape, 6)
+
+
+def test_mlp_has_separate_towers_of_two_hidden_layers_of_64():
+    net = MLP((4,), 2)
+    assert linears(net.policy) == [(4, 64), (64, 64), (64, 2)]
+    assert linears(net.value) == [(4, 64), (64, 64), (64, 1)]
+
+
+def test_mlp_flattens_observations_of_any_shape_and_type():
+    logits, values = MLP((2, 3), 5, hidden_sizes=(8,))(torch.ones(7, 2, 3, dtype=torch.int64))
+    assert logits.shape == (7, 5)
+    assert values.shape == (7,)
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [(ATARI, AtariA2C), ((3, 36, 36), AtariA2C), ((4,), MLP), ((3, 10, 10), MLP), ((84, 84), MLP)],
+)
+def test_default_network_follows_from_the_observation_shape(shape, expected):
+    assert type(build_network(shape, 6)) is expected
+
+
+def test_network_can_be_named_by_class_path_with_arguments():
+    spec = {"class_path": "lightning_a3c.networks.MLP", "init_args": {"hidden_sizes": [8]}}
+    assert linears(build_network((4,), 2, spec).policy) == [(4, 8), (8, 2)]
+
+
+def test_ready_network_is_taken_as_it_is():
+    net = MLP((4,), 2)
+    assert build_network((4,), 2, net) is net
+
+
+def test_network_with_a_column_of_values_is_refused():
+    with pytest.raises(ValueError, match=r"ColumnOfValues gives logits \(2, 3\) and values \(2, 1\).*needs \(2, 3\)"):
+        build_network((4,), 3, ColumnOfValues((4,), 3))
+
+
+def test_network_with_the_wrong_number_of_actions_is_refused():
+    with pytest.raises(ValueError, match=r"MLP gives logits \(2, 5\).*needs \(2, 3\) and \(2,\)"):
+        build_network((4,), 3, MLP((4,), 5))
+
+
+def test_network_that_does_not_take_the_observations_is_refused():
+    with pytest.raises(ValueError, match=r"MLP does not turn observations \[B, 4\] into \(logits, values\)"):
+        build_network((4,), 3, MLP((7,), 3))
+
+
+def test_network_with_a_single_output_is_refused():
+    with pytest.raises(ValueError, match="network Linear"):
+        build_network((4,), 3, nn.Linear(4, 3))
+
+
+@pytest.mark.parametrize("class_path", ["lightning_a3c.networks.MPL", "no_such_package.Net", "Net", None])
+def test_unknown_class_path_is_refused(class_path):
+    with pytest.raises(ValueError, match=r"class_path .*cannot be imported"):
+        build_network((4,), 3, {"class_path": class_path})
+
+
+def test_unknown_argument_of_a_class_path_is_refused():
+    with pytest.raises(ValueError, match=r"MLP cannot be built with init_args {'width': 3}"):
+        build_network((4,), 3, {"class_path": "lightning_a3c.networks.MLP", "init_args": {"width": 3}})
+
+
+@pytest.fixture(scope="module")
+def orthogonal():
+    torch.manual_seed(0)
+    net = AtariA2C(ATARI, 6)
+    orthogonal_init(net)
+    return net
+
+
+def test_orthogonal_hidden_layers_have_gain_sqrt_2(orthogonal):
+    weight = orthogonal.features[0].weight.flatten(1)
+    assert_close(weight @ weight.T, 2 * torch.eye(32), atol=1e-5, rtol=0)
+
+
+def test_orthogonal_policy_output_has_gain_a_hundredth(orthogonal):
+    weight = orthogonal.policy[-1].weight
+    assert_close(weight @ weight.T, 1e-4 * torch.eye(6), atol=1e-9, rtol=0)
+
+
+def test_orthogonal_value_output_has_gain_one(orthogonal):
+    assert_close(orthogonal.value[-1].weight.norm(), torch.tensor(1.0))
+
+
+def test_orthogonal_biases_are_zero(orthogonal):
+    biases = [parameter for name, parameter in orthogonal.named_parameters() if name.endswith("bias")]
+    assert len(biases) == 7
+    assert not any(bias.any() for bias in biases)
+
+
+def test_orthogonal_network_starts_near_the_uniform_policy(orthogonal):
+    pixels = torch.randint(0, 256, (8, *ATARI), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    probabilities = orthogonal(pixels)[0].softmax(dim=1)
+    assert_close(probabilities, torch.full((8, 6), 1 / 6), atol=0.01, rtol=0)
+
+
+def test_orthogonal_init_accepts_a_network_without_heads():
+    net = nn.Sequential(nn.Linear(4, 3, bias=False))
+    orthogonal_init(net)
+    assert_close(net[0].weight @ net[0].weight.T, 2 * torch.eye(3))

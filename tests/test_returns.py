@@ -1,0 +1,77 @@
+"""n-step return targets, worked by hand."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from lightning_a3c.returns import n_step_returns
+
+
+def returns(rewards, continues, bootstrap, discount):
+    """One environment: the lists run over time."""
+    result = n_step_returns(
+        torch.tensor(rewards).unsqueeze(1), torch.tensor(continues).unsqueeze(1), torch.tensor([bootstrap]), discount
+    )
+    assert result.shape == (1,)
+    return result.item()
+
+
+def test_unbroken_window_adds_discounted_rewards_and_bootstrap():
+    # 1 + 2/2 + 4/4 + 16/8
+    assert returns([1.0, 2.0, 4.0], [1.0, 1.0, 1.0], 16.0, discount=0.5) == 5.0
+
+
+def test_termination_inside_the_window_cuts_later_rewards_and_bootstrap():
+    # 1 + 2/2, and nothing of the next episode's 4 or of the bootstrap
+    assert returns([1.0, 2.0, 4.0], [1.0, 0.0, 1.0], 16.0, discount=0.5) == 2.0
+
+
+def test_termination_at_the_last_step_of_the_window_drops_only_the_bootstrap():
+    # 1 + 2/2 + 4/4
+    assert returns([1.0, 2.0, 4.0], [1.0, 1.0, 0.0], 16.0, discount=0.5) == 3.0
+
+
+def test_truncation_keeps_the_bootstrap_that_its_reward_contains():
+    # reward 2 with γ · V(final) = 0.5 · 8 folded in is 6; 1 + 6/2
+    assert returns([1.0, 6.0, 4.0], [1.0, 0.0, 1.0], 16.0, discount=0.5) == 4.0
+
+
+def test_of_two_episodes_that_end_in_one_window_only_the_first_counts():
+    assert returns([1.0, 2.0, 4.0, 8.0], [0.0, 1.0, 0.0, 1.0], 16.0, discount=0.5) == 1.0
+
+
+def test_one_step_window_is_the_temporal_difference_target():
+    # 3 + 10/2
+    assert returns([3.0], [1.0], 10.0, discount=0.5) == 8.0
+
+
+def test_discount_zero_sees_only_the_first_reward():
+    assert returns([3.0, 5.0, 7.0], [1.0, 1.0, 1.0], 100.0, discount=0.0) == 3.0
+
+
+def test_discount_one_sums_rewards_and_bootstrap():
+    assert returns([3.0, 5.0, 7.0], [1.0, 1.0, 1.0], 100.0, discount=1.0) == 115.0
+
+
+def test_environments_of_a_batch_do_not_mix():
+    rewards = torch.tensor([[1.0, 10.0], [2.0, 20.0]])
+    continues = torch.tensor([[1.0, 0.0], [1.0, 1.0]])
+    # 1 + 2/2 + 4/4; the other one ends at its first step
+    assert_close(n_step_returns(rewards, continues, torch.tensor([4.0, 4.0]), 0.5), torch.tensor([3.0, 10.0]))
+
+
+def test_inputs_are_left_as_they_were():
+    rewards, continues, bootstrap = torch.ones(3, 2), torch.ones(3, 2), torch.ones(2)
+    n_step_returns(rewards, continues, bootstrap, 0.5)
+    assert (rewards == 1).all()
+    assert (continues == 1).all()
+    assert (bootstrap == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("rewards", "continues", "bootstrap"),
+    [((3, 2), (2, 2), (2,)), ((3, 2), (3, 2), (3,)), ((3, 2), (3, 2), (2, 1)), ((3, 2), (3, 1), (2,))],
+)
+def test_shapes_that_do_not_fit_are_refused(rewards, continues, bootstrap):
+    with pytest.raises(ValueError, match=r"do not fit: \[N, B\], \[N, B\] and \[B\] are needed"):
+        n_step_returns(torch.ones(rewards), torch.ones(continues), torch.ones(bootstrap), 0.5)

@@ -1,0 +1,257 @@
+"""Training as users run it: trainer.fit with real collectors."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger
+
+from lightning_a3c import (
+    A3CModule,
+    CollectorDataModule,
+    EnvConfig,
+    GradientParallel,
+    StopAfterEnvSteps,
+    StopWhenSolved,
+)
+
+MODES = ["data", "gradient"]
+# Lightning's own, about a deprecated spelling of PyTorch's and about validation that is switched off
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.*"),
+    pytest.mark.filterwarnings("ignore:Total length of `list` across ranks is zero"),
+    pytest.mark.filterwarnings("ignore:Using ModelCheckpoint with manual optimization"),
+]
+
+
+def data(**changes: object) -> CollectorDataModule:
+    values = {
+        "env": EnvConfig("CartPole-v1", num_envs=4),
+        "num_workers": 2,
+        "micro_batch_size": 16,
+        "batch_size": 32,
+        "updates_per_epoch": 10,
+        "seed": 3,
+    }
+    return CollectorDataModule(**(values | changes))
+
+
+def trainer(mode: str, folder: Path, *callbacks: pl.Callback, **changes: object) -> pl.Trainer:
+    own = [GradientParallel()] if mode == "gradient" else []
+    values = {
+        "accelerator": "cpu",
+        "max_steps": 25,
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "default_root_dir": folder,
+        "enable_checkpointing": any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
+    }
+    return pl.Trainer(callbacks=[*own, *callbacks], **(values | changes))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_update_is_a_global_step_and_moves_the_weights(mode: str, tmp_path: Path) -> None:
+    stream = data()
+    module = A3CModule.for_data(stream, mode=mode)
+    before = [parameter.clone() for parameter in module.parameters()]
+    run = trainer(mode, tmp_path)
+    run.fit(module, datamodule=stream)
+    assert run.global_step == 25
+    assert module.progress.env_steps >= 25 * 32
+    assert all(not torch.equal(old, new) for old, new in zip(before, module.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_documented_metric_is_logged(mode: str, tmp_path: Path) -> None:
+    stream = data()
+    module = A3CModule.for_data(stream, mode=mode)
+    run = trainer(mode, tmp_path)
+    run.fit(module, datamodule=stream)
+    documented = Path(__file__).parents[1].joinpath("docs/metrics.md").read_text()
+    logged = {name for name in run.callback_metrics if not name.endswith(("_step", "_epoch"))}
+    expected = {"return", "return_100", "steps/s", "advantage", "value", "batch_return", "loss_entropy", "loss_policy"}
+    expected |= {"loss_value", "loss_total", "entropy", "grad_norm", "explained_variance", "policy_lag", "queue_fill"}
+    expected |= {"env_steps", "frames", "episodes", "episode_length"}
+    expected |= {"worker_grad_norm", "dropped_gradients"} if mode == "gradient" else set()
+    assert logged == expected
+    assert [name for name in logged if f"`{name}`" not in documented] == []
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_resumed_run_continues_optimizer_counters_and_window(mode: str, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "a.ckpt"
+    stream = data()
+    module = A3CModule.for_data(stream, mode=mode)
+    run = trainer(mode, tmp_path)
+    run.fit(module, datamodule=stream)
+    run.save_checkpoint(checkpoint)
+    saved = module.progress.state_dict()
+
+    resumed = A3CModule.for_data(data(), mode=mode)
+    again = trainer(mode, tmp_path, max_steps=26)
+    again.fit(resumed, datamodule=data(), ckpt_path=checkpoint, weights_only=True)
+    assert again.global_step == 26
+    assert resumed.progress.env_steps > saved["env_steps"]
+    assert resumed.progress.env_steps <= saved["env_steps"] + 3 * 32
+    assert resumed.progress.episodes >= saved["episodes"]
+    joined = saved["returns"] + list(resumed.progress.returns)
+    assert list(resumed.progress.returns)[: len(saved["returns"])] == saved["returns"] or len(joined) > 100
+    steps = {int(state["step"]) for state in again.optimizers[0].state.values()}
+    assert steps == {26}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_checkpoints_schedules_and_loggers_follow_the_updates(mode: str, tmp_path: Path) -> None:
+    stream = data()
+    scheduler = {"class_path": "torch.optim.lr_scheduler.LinearLR", "init_args": {"total_iters": 25, "end_factor": 0.1}}
+    module = A3CModule.for_data(stream, mode=mode, lr_scheduler=scheduler)
+    checkpoints = ModelCheckpoint(dirpath=tmp_path / "ckpt", every_n_train_steps=10, save_top_k=-1, filename="{step}")
+    logger = CSVLogger(tmp_path, flush_logs_every_n_steps=1)
+    run = trainer(
+        mode,
+        tmp_path,
+        checkpoints,
+        LearningRateMonitor(logging_interval="step"),
+        logger=logger,
+        log_every_n_steps=5,
+    )
+    run.fit(module, datamodule=stream)
+    assert {path.name for path in (tmp_path / "ckpt").iterdir()} == {"step=10.ckpt", "step=20.ckpt"}
+    assert run.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-4)
+    rows = Path(logger.log_dir, "metrics.csv").read_text().splitlines()
+    step = rows[0].split(",").index("step")
+    loss = rows[0].split(",").index("loss_total")
+    assert [int(row.split(",")[step]) for row in rows[1:] if row.split(",")[loss]] == [4, 9, 14, 19, 24]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_validation_runs_between_epochs_when_asked(mode: str, tmp_path: Path) -> None:
+    stream = data(validate_in_fit=True, eval_episodes=3)
+    module = A3CModule.for_data(stream, mode=mode)
+    run = trainer(mode, tmp_path, num_sanity_val_steps=0)
+    run.fit(module, datamodule=stream)
+    assert run.callback_metrics["val/return_mean"] == run.callback_metrics["val/length_mean"] > 5
+
+
+def test_test_logs_mean_std_min_and_max_of_return_and_length(tmp_path: Path) -> None:
+    stream = data(eval_episodes=5)
+    (metrics,) = trainer("data", tmp_path).test(A3CModule.for_data(stream), datamodule=stream, verbose=False)
+    assert set(metrics) == {
+        f"test/{what}_{how}" for what in ("return", "length") for how in ("mean", "std", "min", "max")
+    }
+    assert metrics["test/return_min"] <= metrics["test/return_mean"] <= metrics["test/return_max"]
+
+
+def test_a_checkpoint_opens_without_executing_code_and_acts(tmp_path: Path) -> None:
+    stream = data()
+    run = trainer("data", tmp_path, max_steps=1)
+    module = A3CModule.for_data(stream)
+    run.fit(module, datamodule=stream)
+    run.save_checkpoint(tmp_path / "a.ckpt")
+    content = torch.load(tmp_path / "a.ckpt", weights_only=True)
+    assert content["hyper_parameters"]["protocol"]["env_id"] == "CartPole-v1"
+    loaded = A3CModule.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
+    observations = torch.randn(7, 4)
+    assert torch.equal(loaded(observations)[0], module(observations)[0])
+    assert loaded.act(observations, greedy=True).shape == (7,)
+
+
+def test_a_checkpoint_of_another_environment_is_refused_by_name(tmp_path: Path) -> None:
+    stream = data()
+    run = trainer("data", tmp_path, max_steps=1)
+    run.fit(A3CModule.for_data(stream), datamodule=stream)
+    run.save_checkpoint(tmp_path / "a.ckpt")
+    other = data(env=EnvConfig("Acrobot-v1", num_envs=4))
+    with pytest.raises(ValueError, match=r"trained with observation_shape .*4.* this run has .*6"):
+        trainer("data", tmp_path).fit(A3CModule.for_data(other), datamodule=other, ckpt_path=tmp_path / "a.ckpt")
+
+
+def test_a_checkpoint_of_another_network_is_refused_by_name(tmp_path: Path) -> None:
+    stream = data()
+    run = trainer("data", tmp_path, max_steps=1)
+    run.fit(A3CModule.for_data(stream), datamodule=stream)
+    run.save_checkpoint(tmp_path / "a.ckpt")
+    network = {"class_path": "lightning_a3c.networks.MLP", "init_args": {"hidden_sizes": [8]}}
+    with pytest.raises(ValueError, match="holds another network than MLP as configured here"):
+        trainer("data", tmp_path).fit(
+            A3CModule.for_data(data(), network=network), datamodule=data(), ckpt_path=tmp_path / "a.ckpt"
+        )
+
+
+def test_training_stops_after_the_env_steps_asked_for(tmp_path: Path) -> None:
+    stream = data(num_workers=0)
+    module = A3CModule.for_data(stream)
+    trainer("data", tmp_path, StopAfterEnvSteps(500), max_steps=-1, max_epochs=-1).fit(module, datamodule=stream)
+    assert 500 <= module.progress.env_steps < 500 + 2 * 32
+
+
+def test_solved_needs_a_hundred_episodes_and_saves_a_checkpoint(tmp_path: Path) -> None:
+    stream = data(num_workers=0)
+    module = A3CModule.for_data(stream)
+    trainer("data", tmp_path, StopWhenSolved(bound=5), max_steps=2000).fit(module, datamodule=stream)
+    assert 100 <= module.progress.episodes < 110
+    assert torch.load(tmp_path / "solved.ckpt", weights_only=True)["progress"]["episodes"] == module.progress.episodes
+
+
+def test_an_exception_in_training_ends_the_workers_and_leaves_a_checkpoint(tmp_path: Path) -> None:
+    class Breaks(pl.Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, *args: object) -> None:
+            if trainer.global_step == 7:
+                raise RuntimeError("broken on purpose")
+
+    checkpoint = ModelCheckpoint(dirpath=tmp_path, save_last=True, save_on_exception=True)
+    stream = data()
+    with pytest.raises(RuntimeError, match="broken on purpose"):
+        trainer("data", tmp_path, Breaks(), checkpoint).fit(A3CModule.for_data(stream), datamodule=stream)
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 7
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_everything_and_leaves_a_checkpoint(sent: signal.Signals, tmp_path: Path) -> None:
+    checkpoint = f"{{dirpath: {tmp_path}, save_last: true, save_on_exception: true}}"
+    command = [sys.executable, "-m", "lightning_a3c", "fit", "--trainer.max_epochs=-1", "--trainer.logger=false"]
+    command += ["--trainer.callbacks=pytorch_lightning.callbacks.ModelCheckpoint"]
+    command += [f"--trainer.callbacks.init_args={checkpoint}", "--data.num_workers=2"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as run:
+        assert run.stderr is not None
+        for line in run.stderr:
+            if "updates" in line:
+                break
+        children = [int(pid) for pid in descendants(run.pid)]
+        assert len(children) >= 3
+        os.kill(run.pid, sent)
+        started = time.monotonic()
+        run.stderr.read()
+        assert run.wait(timeout=30) == (1 if sent == signal.SIGINT else 128 + signal.SIGTERM)
+        while any(Path(f"/proc/{pid}").exists() for pid in children) and time.monotonic() - started < 30:
+            time.sleep(0.05)
+    assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] > 0
+
+
+def descendants(pid: int) -> list[str]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [grandchild for child in children for grandchild in [child, *descendants(int(child))]]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("mode", MODES)
+def test_cartpole_is_solved_by_real_workers(mode: str, tmp_path: Path) -> None:
+    pl.seed_everything(0)
+    config = Path(__file__).parents[1] / "configs" / ("cartpole_data.yaml" if mode == "data" else "cartpole_grad.yaml")
+    command = [sys.executable, "-m", "lightning_a3c", "fit", "--config", str(config), "--trainer.max_time=00:00:09:00"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "Solved: mean return of 100 episodes" in done.stderr
+    (checkpoint,) = tmp_path.rglob("solved.ckpt")
+    returns = torch.load(checkpoint, weights_only=True)["progress"]["returns"]
+    assert len(returns) == 100
+    assert sum(returns) / 100 > 475
