@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import signal
 from dataclasses import asdict
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 from zipfile import is_zipfile
 
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.utilities.exceptions import SIGTERMException
+from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException  # type: ignore[attr-defined]
 
 from lightning_a3c.callbacks import ProgressLines
 from lightning_a3c.data import CollectorDataModule
-from lightning_a3c.envs import Protocol
 from lightning_a3c.module import SEED_OPTIMIZER, A3CModule, CheckpointMismatch
 from lightning_a3c.pool import WorkerError
 from lightning_a3c.shared_tensors import NoFreeSharedMemory
@@ -29,16 +28,19 @@ class A3CCLI(LightningCLI):
         parser.set_defaults({"optimizer": SEED_OPTIMIZER})
         parser.link_arguments("optimizer", "model.optimizer", _plain)
         parser.link_arguments("lr_scheduler", "model.lr_scheduler", _plain)
-        parser.link_arguments("data.protocol", "model.observation_shape", _observation_shape, "instantiate")
-        parser.link_arguments("data.protocol", "model.num_actions", _num_actions, "instantiate")
+        for name in ("observation_shape", "num_actions"):
+            parser.link_arguments("data.protocol", f"model.{name}", attrgetter(name), "instantiate")
         parser.link_arguments("data.protocol", "model.protocol", asdict, "instantiate")
 
-    def before_instantiate_classes(self) -> None:
-        path = self.config[self.subcommand].get("ckpt_path")
-        if path and Path(path).is_file() and not is_zipfile(path):
-            raise SystemExit(
-                f"ckpt_path {path} is not a whole checkpoint (cut off while it was copied?); choose another"
-            )
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        super().parse_arguments(parser, args)
+        path = self.config[self.config["subcommand"]].get("ckpt_path")
+        if path in (None, "last", "best", "hpc", "registry"):
+            return
+        if not Path(path).exists():
+            raise SystemExit(f"lightning-a3c: ckpt_path {path} does not exist")
+        if Path(path).is_file() and not is_zipfile(path):
+            raise SystemExit(f"lightning-a3c: ckpt_path {path} is not a whole checkpoint; was it cut off while copied?")
 
     def instantiate_classes(self) -> None:
         try:
@@ -50,14 +52,6 @@ class A3CCLI(LightningCLI):
 def _plain(spec: Any) -> dict[str, Any] | None:
     plain: dict[str, Any] | None = spec.as_dict() if hasattr(spec, "as_dict") else spec
     return plain
-
-
-def _observation_shape(protocol: Protocol) -> tuple[int, ...]:
-    return protocol.observation_shape
-
-
-def _num_actions(protocol: Protocol) -> int:
-    return protocol.num_actions
 
 
 def main(args: Any = None) -> None:

@@ -5,6 +5,7 @@ Owns the life of the collectors; knows nothing of optimizers.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -244,6 +245,7 @@ class CollectorDataModule(pl.LightningDataModule):
     def val_dataloader(self) -> EvaluationDataset | list[Any]:
         assert self.trainer is not None
         if self.trainer.state.fn == "fit" and not self.validate_in_fit:
+            warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")  # it is meant
             return []
         return self._evaluation()
 

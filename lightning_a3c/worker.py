@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import signal
 import traceback
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from lightning_a3c.policies import SoftmaxPolicy
 from lightning_a3c.rollout import Rollout
 from lightning_a3c.types import Message
 from lightning_a3c.weights import SharedWeights
+
+_NICENESS = 10  # below the learner, which everyone waits for; workers take the cores it leaves
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ def run_worker(rank: int, job: bytes, weights: SharedWeights, writer: ChannelWri
     for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the learner decides
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
+    os.nice(_NICENESS)
     try:
         collector = Collector(cloudpickle.loads(job), rank, weights)
         while True:

@@ -18,10 +18,6 @@ from lightning_a3c.types import Batch, Gradients, Report, Transitions, map_tenso
 
 LOSS = A2CLoss(entropy_weight=0.01)
 NO_CLIP = 1e9
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*LeafSpec.*"),
-    pytest.mark.filterwarnings("ignore:Total length of `list` across ranks is zero"),
-]
 
 
 @pytest.fixture

@@ -23,12 +23,6 @@ from lightning_a3c import (
 )
 
 MODES = ["data", "gradient"]
-# Lightning's own, about a deprecated spelling of PyTorch's and about validation that is switched off
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*LeafSpec.*"),
-    pytest.mark.filterwarnings("ignore:Total length of `list` across ranks is zero"),
-    pytest.mark.filterwarnings("ignore:Using ModelCheckpoint with manual optimization"),
-]
 
 
 def data(**changes: object) -> CollectorDataModule:

@@ -1,0 +1,131 @@
+"""The command line as users type it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from lightning_a3c.cli import main
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def no_arguments_of_pytest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["lightning-a3c"])
+
+
+def lightning_a3c(*args: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "lightning_a3c", *args], cwd=folder, capture_output=True, text=True, timeout=100
+    )
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=[path.stem for path in CONFIGS])
+def test_every_config_parses_and_its_values_can_be_overridden(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--data.discount=0.5", "--optimizer.init_args.lr=0.125", "--data.env.num_envs=3"]
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", f"--config={path}", *arguments, "--print_config"])
+    assert stop.value.code == 0
+    config = yaml.safe_load(capsys.readouterr().out)
+    own = yaml.safe_load(path.read_text())
+    assert config["data"]["discount"] == 0.5
+    assert config["data"]["env"]["num_envs"] == 3
+    assert config["optimizer"]["init_args"]["lr"] == 0.125
+    assert config["data"]["micro_batch_size"] == own["data"]["micro_batch_size"]
+
+
+def test_the_seed_config_has_the_constants_of_the_seed() -> None:
+    config = yaml.safe_load((ROOT / "configs/pong_data.yaml").read_text())
+    data = config["data"]
+    assert data["env"] == {"id": "PongNoFrameskip-v4", "num_envs": 8}
+    assert (data["num_workers"], data["n_steps"], data["discount"]) == (4, 4, 0.99)
+    assert (data["micro_batch_size"], data["batch_size"]) == (32, 128)
+    assert config["optimizer"] == {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3, "eps": 1e-3}}
+    assert config["model"] == {"entropy_weight": 0.01}
+    assert config["trainer"]["gradient_clip_val"] == 0.1
+
+
+@pytest.mark.timeout(300)
+def test_a_run_is_saved_resumed_validated_and_tested(tmp_path: Path) -> None:
+    config = f"--config={ROOT / 'configs/cartpole_data.yaml'}"
+    small = [config, "--data.num_workers=1", "--data.updates_per_epoch=20", "--data.eval_episodes=4"]
+    first = lightning_a3c("fit", *small, "--trainer.max_steps=30", "--trainer.log_every_n_steps=10", folder=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "Playing env_id CartPole-v1" in first.stderr
+    assert "return_100" in first.stderr
+    assert "steps/s" in first.stderr
+    run = tmp_path / "runs" / "cartpole_data"
+    assert {path.name for path in (run / "csv" / "version_0").iterdir()} >= {"config.yaml", "metrics.csv"}
+    assert list((run / "tensorboard" / "version_0").glob("events*"))
+    saved = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved["global_step"] == 30
+
+    again = lightning_a3c("fit", *small, "--trainer.max_steps=50", "--ckpt_path=last", folder=tmp_path)
+    assert again.returncode == 0, again.stderr
+    newest = max((run / "checkpoints").glob("last*.ckpt"), key=lambda path: path.stat().st_mtime)
+    resumed = torch.load(newest, weights_only=True)
+    assert resumed["global_step"] == 50
+    assert resumed["progress"]["env_steps"] > saved["progress"]["env_steps"]
+
+    for command in ("validate", "test"):
+        done = lightning_a3c(command, *small, f"--ckpt_path={newest}", folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert f"{command[:3] if command == 'validate' else 'test'}/return_mean" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data.n_steps=0"], "data.n_steps must be >= 1, got 0"),
+        (["--data.discount=2"], "data.discount must be in [0, 1], got 2.0"),
+        (["--data.env.id=PongNoFrameskp-v4"], "did you mean PongNoFrameskip-v4"),
+        (["--data.env.id=Pendulum-v1"], "only Discrete is supported yet"),
+        (["--model.network={class_path: torch.nn.Identity}"], "network Identity does not turn observations"),
+        (["--model.network={class_path: no.Such}"], "class_path 'no.Such' cannot be imported"),
+        (["--model.entropy_weight=-1"], "entropy_weight must be >= 0, got -1.0"),
+    ],
+)
+def test_bad_values_end_in_one_line_that_names_them(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", *arguments])
+    assert message in str(stop.value.code)
+    assert "\n" not in str(stop.value.code)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("argument", ["--data.num_wrkers=3", "--data.n_step=5", "--model.entropy=1"])
+def test_unknown_and_shortened_options_are_refused(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", argument])
+    assert stop.value.code == 2
+    assert argument.split("=")[0] in capsys.readouterr().err
+
+
+def test_unknown_keys_in_a_config_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("data: {n_step: 5}")
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", f"--config={path}"])
+    assert stop.value.code == 2
+    assert "n_step" in capsys.readouterr().err
+
+
+def test_a_truncated_checkpoint_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    path = tmp_path / "cut.ckpt"
+    torch.save({"state_dict": {"weight": torch.zeros(1000)}}, path)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(SystemExit, match=r"cut.ckpt is not a whole checkpoint"):
+        main(["fit", f"--ckpt_path={path}"])
+
+
+def test_a_missing_checkpoint_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"ckpt_path .*no.ckpt does not exist"):
+        main(["fit", f"--ckpt_path={tmp_path / 'no.ckpt'}"])
