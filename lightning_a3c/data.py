@@ -26,9 +26,9 @@ from lightning_a3c.worker import CollectorJob
 class CollectorDataset(IterableDataset[Batch]):
     """Batches of fresh experience, one an update, `updates_per_epoch` of them an epoch.
 
-    Whenever the next batch is asked for and the network has changed since, its weights are
-    published to the collectors first: a plain loop of `for batch in dataset` with an optimizer step
-    inside trains on-policy, without a further call. The length is known, so nothing is prefetched.
+    Whenever a batch is asked for, the network's weights are published to the collectors first: a
+    plain loop of `for batch in dataset` with an optimizer step inside trains with current data,
+    without a further call. The length is known, so nothing is prefetched.
     Collectors start with the first batch and live until `close`, across epochs.
 
     Args:
@@ -64,7 +64,6 @@ class CollectorDataset(IterableDataset[Batch]):
         self.slots_per_worker = slots_per_worker
         self.learner_threads = learner_threads
         self._collectors: SerialCollector | WorkerPool | None = None
-        self._published = -1
         self._position = 0  # batches handed out in this epoch
         self._threads_before = torch.get_num_threads()
 
@@ -109,8 +108,7 @@ class CollectorDataset(IterableDataset[Batch]):
     def _next_batch(self) -> Batch:
         if self._collectors is None:
             self._collectors = self._open()
-            self._published = -1
-        self._publish()
+        self._collectors.weights.publish(self.net)
         message, queue_fill = self._collectors.take(self.messages_per_batch)
         return Batch(
             payload=message.payload,
@@ -118,14 +116,6 @@ class CollectorDataset(IterableDataset[Batch]):
             policy_lag=self._collectors.weights.version - message.report.policy_version,
             queue_fill=torch.tensor([queue_fill]),
         )
-
-    def _publish(self) -> None:
-        assert self._collectors is not None
-        # every in-place change of a tensor, an optimizer's step included, raises its counter
-        changes = sum(tensor._version for tensor in self.net.state_dict(keep_vars=True).values())
-        if changes != self._published:
-            self._collectors.weights.publish(self.net)
-            self._published = changes
 
 
 class CollectorDataModule(pl.LightningDataModule):

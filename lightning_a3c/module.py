@@ -18,7 +18,7 @@ from lightning_a3c.networks import build_network, instantiate, orthogonal_init
 from lightning_a3c.progress import Progress
 from lightning_a3c.types import Batch, Gradients
 
-SEED_OPTIMIZER = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3, "eps": 1e-3}}
+SEED_OPTIMIZER = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3, "eps": 1e-3, "fused": True}}
 
 
 class CheckpointMismatch(ValueError):
@@ -41,7 +41,8 @@ class A3CModule(pl.LightningModule):
         orthogonal: initialise orthogonally instead of with PyTorch's default.
         entropy_weight: β.
         value_weight: weight of the critic's error.
-        optimizer: `{"class_path": …, "init_args": {…}}`; the default is Adam, lr 1e-3, eps 1e-3.
+        optimizer: `{"class_path": …, "init_args": {…}}`; the default is fused Adam, lr 1e-3,
+            eps 1e-3.
         lr_scheduler: likewise, or None; stepped after every update, unless it has a `monitor`.
         mode: "data" learns from transitions by automatic optimisation; "gradient" applies what the
             `GradientParallel` callback makes of the workers' gradients.

@@ -43,8 +43,8 @@ class AtariA2C(nn.Module):
 
     def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 or float [B, C, H, W] in 0 … 255 → logits float32 [B, A], values float32 [B]."""
-        pixels = observations.to(dtype=torch.float32, memory_format=torch.channels_last)
-        features = self.features(pixels / 256)
+        # reordered while they are bytes, then divided: one pass over floats instead of three
+        features = self.features(observations.contiguous(memory_format=torch.channels_last) / 256)
         return self.policy(features), self.value(features).squeeze(1)
 
 

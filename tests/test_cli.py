@@ -45,7 +45,8 @@ def test_the_seed_config_has_the_constants_of_the_seed() -> None:
     assert data["env"] == {"id": "PongNoFrameskip-v4", "num_envs": 8}
     assert (data["num_workers"], data["n_steps"], data["discount"]) == (4, 4, 0.99)
     assert (data["micro_batch_size"], data["batch_size"]) == (32, 128)
-    assert config["optimizer"] == {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3, "eps": 1e-3}}
+    adam = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3, "eps": 1e-3, "fused": True}}
+    assert config["optimizer"] == adam
     assert config["model"] == {"entropy_weight": 0.01}
     assert config["trainer"]["gradient_clip_val"] == 0.1
 

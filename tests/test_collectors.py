@@ -68,28 +68,12 @@ def test_workers_act_with_the_weights_of_the_last_optimizer_step() -> None:
     assert all(always[-10:])
 
 
-def test_policy_lag_counts_updates_and_is_bounded_by_the_slots() -> None:
-    module = data(updates_per_epoch=40)
-    net = A3CModule.for_data(module).net
-    stream = module.dataset(net)
-    lags = []
-    for batch in stream:
-        with torch.no_grad():
-            net.policy[-1].bias.add_(1e-4)
-        lags.append(batch.policy_lag)
+def test_policy_lag_counts_updates_and_is_bounded_by_slots_and_window() -> None:
+    stream = dataset(updates_per_epoch=40)
+    lag = torch.cat([batch.policy_lag for batch in stream])
     stream.close()
-    lag = torch.cat(lags)
     assert lag.min() >= 0
-    # per worker: 2 slots under way and the window's one earlier payload, two payloads an update
-    assert lag.max() <= 2 * 2 + 1
-    assert lag[-20:].float().mean() > 0
-
-
-def test_unchanged_weights_are_not_published_again() -> None:
-    stream = dataset()
-    assert [int(batch.policy_lag.max()) for batch in stream] == [0] * 5
-    assert pool_of(stream).weights.version == 1
-    stream.close()
+    assert 0 < lag[-20:].float().mean() <= (2 + 1) * 2 / 2  # (slots + window) · workers / payloads an update
 
 
 def test_workers_live_across_epochs_and_end_with_close() -> None:
