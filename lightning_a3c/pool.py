@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
+import signal
 import time
 from collections import deque
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Protocol, Self
@@ -71,6 +74,7 @@ class WorkerPool:
     def __init__(self, job: CollectorJob, num_workers: int, slots_per_worker: int) -> None:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["lightning_a3c.worker"])
+        atexit.register(_end_fork_server)
         self.weights = SharedWeights(job.net, self._context)
         self._job = job.dumps()
         self._processes: list[BaseProcess] = []
@@ -132,6 +136,8 @@ class WorkerPool:
             raise WorkerError("the pool is closed")
         threads = os.environ.get("OMP_NUM_THREADS")
         os.environ["OMP_NUM_THREADS"] = "1"  # one thread a worker, or they fight for the cores
+        # the fork server inherits the mask: a signal to the whole process group is the learner's to handle
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
         try:
             for rank, writer in enumerate(self._writers):
                 process = self._context.Process(
@@ -144,6 +150,7 @@ class WorkerPool:
                 writer.close()  # or the learner would hold the pipe of a dead worker open
                 self._processes.append(process)
         finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             if threads is None:
                 del os.environ["OMP_NUM_THREADS"]
             else:
@@ -166,6 +173,12 @@ class WorkerPool:
                 f"collector {rank} (process {process.pid}) died with exit code {process.exitcode}"
                 f"{'; a negative code is the signal that killed it' if (process.exitcode or 0) < 0 else ''}"
             ) from None
+
+
+def _end_fork_server() -> None:
+    """Wait for multiprocessing's helper processes, which would else outlive this process a little."""
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
+    resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
 
 
 def _concatenate(messages: list[Message]) -> Message:
