@@ -1,10 +1,8 @@
 """Training as users run it: trainer.fit with real collectors."""
 
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -214,26 +212,31 @@ def test_a_signal_ends_everything_and_leaves_a_checkpoint(sent: signal.Signals, 
     command = [sys.executable, "-m", "lightning_a3c", "fit", "--trainer.max_epochs=-1", "--trainer.logger=false"]
     command += ["--trainer.callbacks=pytorch_lightning.callbacks.ModelCheckpoint"]
     command += [f"--trainer.callbacks.init_args={checkpoint}", "--data.num_workers=2"]
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as run:
+    run = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    try:
         assert run.stderr is not None
-        for line in run.stderr:
-            if "updates" in line:
-                break
-        children = [int(pid) for pid in descendants(run.pid)]
-        assert len(children) >= 3
-        os.kill(run.pid, sent)
-        started = time.monotonic()
-        run.stderr.read()
-        assert run.wait(timeout=30) == (1 if sent == signal.SIGINT else 128 + signal.SIGTERM)
-        while any(Path(f"/proc/{pid}").exists() for pid in children) and time.monotonic() - started < 30:
-            time.sleep(0.05)
-    assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
+        next(line for line in run.stderr if "updates" in line)
+        helpers = children_of(run.pid)  # multiprocessing's fork server, whose children the workers are, and another
+        workers = [worker for helper in helpers for worker in children_of(helper)]
+        run.send_signal(sent)
+        errors = run.stderr.read()
+        assert run.wait(timeout=60) == (1 if sent == signal.SIGINT else 128 + signal.SIGTERM)
+    finally:
+        run.kill()
+        run.communicate()
+    assert len(workers) == 2
+    assert "Traceback" not in errors
+    assert all(gone(pid) for pid in helpers + workers)
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] > 0
 
 
-def descendants(pid: int) -> list[str]:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [grandchild for child in children for grandchild in [child, *descendants(int(child))]]
+def children_of(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+
+
+def gone(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists()
 
 
 @pytest.mark.slow
