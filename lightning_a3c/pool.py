@@ -11,6 +11,7 @@ from collections import deque
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from multiprocessing.util import Finalize
 from typing import Protocol, Self
 
 import torch
@@ -74,7 +75,8 @@ class WorkerPool:
     def __init__(self, job: CollectorJob, num_workers: int, slots_per_worker: int) -> None:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["lightning_a3c.worker"])
-        atexit.register(_end_fork_server)
+        Finalize(None, _end_fork_server, exitpriority=-1)  # after multiprocessing has ended what others left
+        atexit.register(self.close)  # an open pool must not keep the interpreter from ending
         self.weights = SharedWeights(job.net, self._context)
         self._job = job.dumps()
         self._processes: list[BaseProcess] = []
@@ -118,6 +120,7 @@ class WorkerPool:
 
     def close(self) -> None:
         """End all workers: by closing their channels, and by killing those that do not stop."""
+        atexit.unregister(self.close)
         processes, self._processes = self._processes, []
         for reader, writer in zip(self._readers, self._writers, strict=True):
             reader.close()

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -109,6 +111,24 @@ def test_an_exception_in_a_worker_arrives_with_traceback_and_rank() -> None:
     with pytest.raises(WorkerError, match=r"(?s)collector \d raised:\nTraceback.*the environment broke on purpose"):
         list(stream)
     stream.close()
+
+
+FORGETFUL = """
+from lightning_a3c import A3CModule, CollectorDataModule
+
+if __name__ == "__main__":
+    data = CollectorDataModule(num_workers=2)
+    batches = iter(data.dataset(A3CModule.for_data(data).net))
+    next(batches)
+    print("one batch")
+"""
+
+
+def test_a_script_that_never_closes_the_dataset_still_ends(tmp_path: Path) -> None:
+    (tmp_path / "forgetful.py").write_text(FORGETFUL)
+    command = [sys.executable, "forgetful.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "one batch\n", "")
 
 
 def test_a_data_loader_with_workers_is_refused() -> None:
