@@ -18,7 +18,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from lightning_a3c.envs import EnvConfig, inspect
 from lightning_a3c.evaluation import EvaluationDataset
 from lightning_a3c.payloads import MakePayload, send_transitions
-from lightning_a3c.pool import SerialCollector, WorkerPool, open_collectors
+from lightning_a3c.pool import Collectors, open_collectors
 from lightning_a3c.types import Batch
 from lightning_a3c.worker import CollectorJob
 
@@ -63,7 +63,7 @@ class CollectorDataset(IterableDataset[Batch]):
         self.updates_per_epoch = updates_per_epoch
         self.slots_per_worker = slots_per_worker
         self.learner_threads = learner_threads
-        self._collectors: SerialCollector | WorkerPool | None = None
+        self._collectors: Collectors | None = None
         self._position = 0  # batches handed out in this epoch
         self._threads_before = torch.get_num_threads()
 
@@ -97,7 +97,7 @@ class CollectorDataset(IterableDataset[Batch]):
             self._collectors = None
             torch.set_num_threads(self._threads_before)
 
-    def _open(self) -> SerialCollector | WorkerPool:
+    def _open(self) -> Collectors:
         collectors = open_collectors(self.job, self.num_workers, self.slots_per_worker)
         self._threads_before = torch.get_num_threads()
         if self.num_workers:

@@ -29,7 +29,7 @@ class WorkerError(RuntimeError):
 
 
 class Collectors(Protocol):
-    """Where the learner's messages come from. A context manager; `close` may be called twice."""
+    """Where the learner's messages come from; `close` may be called twice."""
 
     weights: SharedWeights
 
@@ -189,6 +189,6 @@ def _concatenate(messages: list[Message]) -> Message:
     return batch
 
 
-def open_collectors(job: CollectorJob, num_workers: int, slots_per_worker: int) -> SerialCollector | WorkerPool:
+def open_collectors(job: CollectorJob, num_workers: int, slots_per_worker: int) -> Collectors:
     """Worker processes, or for `num_workers` 0 a collector in this process."""
     return WorkerPool(job, num_workers, slots_per_worker) if num_workers else SerialCollector(job)
