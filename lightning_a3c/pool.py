@@ -8,15 +8,17 @@ import os
 import signal
 import time
 from collections import deque
+from functools import partial
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import torch
+from torch import Tensor
 
-from lightning_a3c.channel import ChannelReader, RemoteFailure, open_channel
+from lightning_a3c.channel import RemoteFailure, open_channel
 from lightning_a3c.types import Message, map_tensors
 from lightning_a3c.weights import SharedWeights
 from lightning_a3c.worker import Collector, CollectorJob, run_worker
@@ -107,15 +109,17 @@ class WorkerPool:
             self._start()
         self._poll(timeout=0)
         fill = len(self._waiting) / len(self._processes)
-        taken: list[tuple[ChannelReader, int, Message]] = []
-        while len(taken) < count:
+        batch: Message | None = None
+        for place in range(count):
             if not self._waiting:
                 self._poll(timeout=None)
             rank = self._waiting.popleft()
-            taken.append((self._readers[rank], *self._receive(rank)))
-        batch = _concatenate([message for _, _, message in taken])
-        for reader, slot, _ in taken:
-            reader.release(slot)
+            slot, message = self._receive(rank)
+            if batch is None:
+                batch = map_tensors(lambda part: part.new_empty(count * len(part), *part.shape[1:]), message)
+            map_tensors(partial(_copy_into, place), batch, message)
+            self._readers[rank].release(slot)  # at once: a batch may need more messages than there are slots
+        assert batch is not None
         return batch, fill
 
     def close(self) -> None:
@@ -181,7 +185,13 @@ class WorkerPool:
 def _end_fork_server() -> None:
     """Wait for multiprocessing's helper processes, which would else outlive this process a little."""
     forkserver._forkserver._stop()  # type: ignore[attr-defined]
-    resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
+    tracker: Any = resource_tracker._resource_tracker
+    if tracker._pid is not None:  # a child of multiprocessing has its parent's, and must leave it alone
+        tracker._stop()
+
+
+def _copy_into(place: int, whole: Tensor, part: Tensor) -> None:
+    whole[place * len(part) : (place + 1) * len(part)].copy_(part)
 
 
 def _concatenate(messages: list[Message]) -> Message:

@@ -78,6 +78,22 @@ def test_policy_lag_counts_updates_and_is_bounded_by_slots_and_window() -> None:
     assert 0 < lag[-20:].float().mean() <= (2 + 1) * 2 / 2  # (slots + window) · workers / payloads an update
 
 
+def test_a_batch_may_need_more_messages_than_there_are_slots() -> None:
+    stream = dataset(num_workers=1, slots_per_worker=1, batch_size=64, updates_per_epoch=3)
+    assert [len(batch.payload.returns) for batch in stream] == [64] * 3
+    stream.close()
+
+
+def test_one_worker_sends_exactly_what_serial_mode_collects() -> None:
+    serial, parallel = dataset(num_workers=0, batch_size=16), dataset(num_workers=1, batch_size=16)
+    parallel.net.load_state_dict(serial.net.state_dict())
+    for own, theirs in zip(serial, parallel, strict=True):
+        assert torch.equal(own.payload.observations, theirs.payload.observations)
+        assert torch.equal(own.payload.returns, theirs.payload.returns)
+    serial.close()
+    parallel.close()
+
+
 def test_workers_live_across_epochs_and_end_with_close() -> None:
     stream = dataset()
     list(stream)
@@ -124,11 +140,35 @@ if __name__ == "__main__":
 """
 
 
-def test_a_script_that_never_closes_the_dataset_still_ends(tmp_path: Path) -> None:
-    (tmp_path / "forgetful.py").write_text(FORGETFUL)
-    command = [sys.executable, "forgetful.py"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "one batch\n", "")
+NESTED = """
+import multiprocessing
+
+from lightning_a3c import A3CModule, CollectorDataModule
+
+
+def train():
+    data = CollectorDataModule(num_workers=1)
+    dataset = data.dataset(A3CModule.for_data(data).net)
+    next(iter(dataset))
+    dataset.close()
+
+
+if __name__ == "__main__":
+    process = multiprocessing.get_context("spawn").Process(target=train)
+    process.start()
+    process.join()
+    print(process.exitcode)
+"""
+
+
+@pytest.mark.parametrize(("script", "output"), [(FORGETFUL, "one batch\n"), (NESTED, "0\n")])
+def test_a_script_ends_though_it_forgets_to_close_or_is_a_child_itself(
+    script: str, output: str, tmp_path: Path
+) -> None:
+    (tmp_path / "script.py").write_text(script)
+    command = [sys.executable, "script.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stdout, done.stderr) == (0, output, "")
 
 
 def test_a_data_loader_with_workers_is_refused() -> None:
