@@ -1,9 +1,11 @@
 """A3C and A2C for PyTorch Lightning and Gymnasium, data-parallel and gradient-parallel."""
 
-from lightning_a3c.callbacks import GradientParallel, ProgressLines, StopAfterEnvSteps, StopWhenSolved
+from lightning_a3c.callbacks import GradientParallel, StopAfterEnvSteps, StopWhenSolved
 from lightning_a3c.data import CollectorDataModule, CollectorDataset
 from lightning_a3c.envs import AtariConfig, EnvConfig
 from lightning_a3c.module import A3CModule
+from lightning_a3c.progress_bar import ProgressLines, RunProgressBar
+from lightning_a3c.recording import RecordVideo, SaveTestResults, WritePredictions
 from lightning_a3c.version import __version__
 
 __all__ = [
@@ -14,7 +16,11 @@ __all__ = [
     "EnvConfig",
     "GradientParallel",
     "ProgressLines",
+    "RecordVideo",
+    "RunProgressBar",
+    "SaveTestResults",
     "StopAfterEnvSteps",
     "StopWhenSolved",
+    "WritePredictions",
     "__version__",
 ]

@@ -1,9 +1,7 @@
-"""Lightning callbacks, one concern each: stopping, progress as text, gradient parallelism."""
+"""Lightning callbacks that steer training, one concern each: when it stops, how gradients are applied."""
 
 from __future__ import annotations
 
-import sys
-import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -76,37 +74,6 @@ class StopAfterEnvSteps(pl.Callback):
         assert isinstance(pl_module, A3CModule)
         if pl_module.progress.env_steps >= self.env_steps:
             trainer.should_stop = True
-
-
-class ProgressLines(pl.Callback):
-    """One plain line of progress now and then, where no progress bar can be shown.
-
-    Does nothing while standard error is a terminal.
-
-    Args:
-        every_seconds: between two lines, > 0.
-    """
-
-    def __init__(self, every_seconds: float = 30.0) -> None:
-        if every_seconds <= 0:
-            raise ValueError(f"ProgressLines.every_seconds must be > 0, got {every_seconds}")
-        self.every_seconds = every_seconds
-        self._next = 0.0
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: Batch, batch_idx: int
-    ) -> None:
-        now = time.monotonic()
-        if now < self._next or sys.stderr.isatty() or not isinstance(pl_module, A3CModule):
-            return
-        self._next = now + self.every_seconds
-        progress = pl_module.progress
-        mean = "none yet" if progress.mean_return is None else f"{progress.mean_return:.2f}"
-        rank_zero_info(
-            f"{timedelta(seconds=round(progress.train_seconds))}  {progress.env_steps:,} env steps  "
-            f"{progress.steps_per_second:.0f} steps/s  {trainer.global_step:,} updates  "
-            f"{progress.episodes:,} episodes  return_100 {mean}"
-        )
 
 
 class GradientParallel(pl.Callback):

@@ -9,18 +9,21 @@ import warnings
 from collections.abc import Iterator
 from typing import Any, Literal
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from torch import nn
-from torch.utils.data import IterableDataset, get_worker_info
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from lightning_a3c.envs import EnvConfig, inspect
+from lightning_a3c.envs import EnvConfig, Protocol, inspect
 from lightning_a3c.evaluation import EvaluationDataset
 from lightning_a3c.payloads import MakePayload, send_transitions
 from lightning_a3c.pool import Collectors, open_collectors
 from lightning_a3c.types import Batch
 from lightning_a3c.worker import CollectorJob
+
+_PREDICT_CHUNK = 256  # observations at once
 
 
 class CollectorDataset(IterableDataset[Batch]):
@@ -139,6 +142,7 @@ class CollectorDataModule(pl.LightningDataModule):
             the workers leave, at least one.
         eval_episodes: episodes that `validate` and `test` play.
         eval_policy: act by sampling, as in training, or take the likeliest action.
+        predict_observations: NumPy file (`.npy`) of observations [n, *observation_shape] for `predict`.
         validate_in_fit: also validate after each epoch of `fit`.
         seed: of environments and action sampling; None takes PyTorch's, as set by `seed_everything`.
     """
@@ -156,6 +160,7 @@ class CollectorDataModule(pl.LightningDataModule):
         learner_threads: int | None = None,
         eval_episodes: int = 10,
         eval_policy: Literal["sample", "greedy"] = "sample",
+        predict_observations: str | None = None,
         validate_in_fit: bool = False,
         seed: int | None = None,
     ) -> None:
@@ -190,8 +195,12 @@ class CollectorDataModule(pl.LightningDataModule):
         self.learner_threads = learner_threads
         self.eval_episodes = eval_episodes
         self.eval_policy = eval_policy
+        self.predict_observations = predict_observations
         self.validate_in_fit = validate_in_fit
         self.seed = seed
+        self._observations = (
+            None if predict_observations is None else _open_observations(predict_observations, self.protocol)
+        )
         self.make_payload: MakePayload = send_transitions  # gradient mode's callback puts its own here
         self._dataset: CollectorDataset | None = None
 
@@ -199,6 +208,11 @@ class CollectorDataModule(pl.LightningDataModule):
     def messages_per_batch(self) -> int:
         """Payloads that make one update."""
         return self.batch_size // self.micro_batch_size
+
+    @property
+    def run_seed(self) -> int:
+        """The seed in force: `seed`, or PyTorch's."""
+        return torch.initial_seed() % 2**31 if self.seed is None else self.seed
 
     def dataset(self, net: nn.Module) -> CollectorDataset:
         """The training stream for `net`; the caller closes it. Lightning need not be involved."""
@@ -209,7 +223,7 @@ class CollectorDataModule(pl.LightningDataModule):
             n_steps=self.n_steps,
             discount=self.discount,
             size=self.micro_batch_size,
-            seed=self._seed(),
+            seed=self.run_seed,
         )
         return CollectorDataset(
             job,
@@ -242,14 +256,20 @@ class CollectorDataModule(pl.LightningDataModule):
     def test_dataloader(self) -> EvaluationDataset:
         return self._evaluation()
 
+    def predict_dataloader(self) -> DataLoader[Tensor]:
+        """Chunks of the observations in `predict_observations`."""
+        if self._observations is None:
+            raise MisconfigurationException(
+                "data.predict_observations is not set; give it a NumPy file of observations "
+                f"[n, {', '.join(map(str, self.protocol.observation_shape))}]"
+            )
+        return DataLoader(torch.from_numpy(np.array(self._observations)), batch_size=_PREDICT_CHUNK)  # type: ignore[arg-type]
+
     def teardown(self, stage: str) -> None:
         self._close()
 
     def on_exception(self, exception: BaseException) -> None:
         self._close()
-
-    def _seed(self) -> int:
-        return torch.initial_seed() % 2**31 if self.seed is None else self.seed
 
     def _net(self) -> nn.Module:
         assert self.trainer is not None
@@ -263,10 +283,25 @@ class CollectorDataModule(pl.LightningDataModule):
             self._net(),
             episodes=self.eval_episodes,
             greedy=self.eval_policy == "greedy",
-            seed=self._seed(),
+            seed=self.run_seed,
         )
 
     def _close(self) -> None:
         if self._dataset is not None:
             self._dataset.close()
             self._dataset = None
+
+
+def _open_observations(path: str, protocol: Protocol) -> np.ndarray:
+    """The array in `path`, left on disk; refused unless it looks like observations of `protocol`."""
+    try:
+        observations: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"data.predict_observations {path} cannot be read as a NumPy file: {error}") from error
+    shape, dtype = ("n", *protocol.observation_shape), protocol.observation_dtype
+    if observations.shape[1:] != protocol.observation_shape or observations.dtype.name != dtype:
+        raise ValueError(
+            f"data.predict_observations {path} holds {observations.dtype.name} {observations.shape}; "
+            f"{protocol.env_id} has observations {dtype} ({', '.join(map(str, shape))})"
+        )
+    return observations

@@ -66,12 +66,16 @@ class Protocol:
 
     env_id: str
     observation_shape: tuple[int, ...]
+    observation_dtype: str
     num_actions: int
     frame_skip: int
     sticky_actions: float
     clip_rewards: bool
     episodic_life: bool
     full_action_space: bool
+    noop_max: int
+    fire_on_reset: bool
+    kwargs: dict[str, Any]
 
     def __str__(self) -> str:
         return ", ".join(f"{f.name} {getattr(self, f.name)}" for f in fields(self))
@@ -85,7 +89,7 @@ def inspect(config: EnvConfig) -> Protocol:
     """
     if config.num_envs < 1:
         raise ValueError(f"env.num_envs must be >= 1, got {config.num_envs}")
-    atari = _is_atari(_spec(config.id))
+    atari = is_atari(spec_of(config.id))
     if not atari and config.atari != AtariConfig():
         changed = {k: v for k, v in asdict(config.atari).items() if v != getattr(AtariConfig(), k)}
         raise ValueError(f"env.atari {changed} has no effect on {config.id}, which is not an Atari game; remove it")
@@ -106,12 +110,16 @@ def inspect(config: EnvConfig) -> Protocol:
         return Protocol(
             env_id=config.id,
             observation_shape=tuple(env.single_observation_space.shape or ()),
+            observation_dtype=observation_dtype(env),
             num_actions=int(action_space.n),
             frame_skip=config.atari.frame_skip if atari else 1,
-            sticky_actions=_sticky_actions(config) if atari else 0.0,
+            sticky_actions=sticky_actions(config) if atari else 0.0,
             clip_rewards=clips_rewards(config),
             episodic_life=config.atari.episodic_life,
             full_action_space=config.atari.full_action_space,
+            noop_max=config.atari.noop_max if atari else 0,
+            fire_on_reset=config.atari.fire_on_reset and atari,
+            kwargs=config.kwargs,
         )
     finally:
         env.close()
@@ -125,15 +133,15 @@ def make_vector_env(config: EnvConfig, num_envs: int | None = None) -> VectorEnv
     Both reset in the same step. Close it after use.
     """
     num_envs = num_envs or config.num_envs
-    spec = _spec(config.id)
-    if _is_atari(spec):
+    spec = spec_of(config.id)
+    if is_atari(spec):
         atari = config.atari
         env: VectorEnv = AtariVectorEnv(
             spec.kwargs["game"],
             num_envs,
             num_threads=1,
             max_num_frames_per_episode=spec.kwargs.get("max_num_frames_per_episode", 108_000),
-            repeat_action_probability=_sticky_actions(config),
+            repeat_action_probability=sticky_actions(config),
             full_action_space=atari.full_action_space,
             autoreset_mode=AutoresetMode.SAME_STEP,
             frameskip=atari.frame_skip,
@@ -143,22 +151,66 @@ def make_vector_env(config: EnvConfig, num_envs: int | None = None) -> VectorEnv
         )
         return LifeLoss(env) if atari.episodic_life else env
 
-    def wrap(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
-        return env if isinstance(env.observation_space, spaces.Box) else FlattenObservation(env)
-
     return gymnasium.make_vec(
         config.id,
         num_envs=num_envs,
         vectorization_mode="sync",
         vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP},
-        wrappers=[wrap],  # type: ignore[list-item]  # a wrapper may also be left out
+        wrappers=[flatten],  # type: ignore[list-item]  # a wrapper may also be left out
         **config.kwargs,
+    )
+
+
+def config_of(protocol: dict[str, Any]) -> EnvConfig:
+    """The environment of a `Protocol` as plain values, the form that checkpoints keep."""
+    return EnvConfig(
+        id=protocol["env_id"],
+        clip_rewards=protocol["clip_rewards"],
+        kwargs=protocol["kwargs"],
+        atari=AtariConfig(**{f.name: protocol[f.name] for f in fields(AtariConfig)})
+        if is_atari(spec_of(protocol["env_id"]))
+        else AtariConfig(),
     )
 
 
 def clips_rewards(config: EnvConfig) -> bool:
     """Whether learning sees only the sign of the rewards."""
-    return _is_atari(_spec(config.id)) if config.clip_rewards is None else config.clip_rewards
+    return is_atari(spec_of(config.id)) if config.clip_rewards is None else config.clip_rewards
+
+
+def observation_dtype(env: VectorEnv) -> str:
+    """Name of the dtype that networks see: the environment's own, but float32 for float64."""
+    name = np.dtype(env.single_observation_space.dtype or np.float32).name
+    return "float32" if name == "float64" else name
+
+
+def flatten(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
+    """`env`, its observations flattened to a vector unless they are arrays already."""
+    return env if isinstance(env.observation_space, spaces.Box) else FlattenObservation(env)
+
+
+def spec_of(env_id: str) -> Any:
+    """Gymnasium's spec of an id; raises ValueError, with the nearest known ids, if there is none."""
+    module, _, name = env_id.rpartition(":")
+    try:
+        if module:
+            import_module(module)
+        return gymnasium.spec(name)
+    except (gymnasium.error.Error, ImportError) as error:
+        near = difflib.get_close_matches(env_id, gymnasium.registry, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else "`gymnasium.pprint_registry()` lists the known ones"
+        raise ValueError(f"env.id {env_id!r} is not a known environment; {hint}") from error
+
+
+def is_atari(spec: Any) -> bool:
+    """Whether this package's Atari preprocessing applies; not to RAM observations."""
+    return bool(spec.entry_point == "ale_py.env:AtariEnv" and spec.kwargs.get("obs_type", "rgb") == "rgb")
+
+
+def sticky_actions(config: EnvConfig) -> float:
+    """Probability that the previous action is repeated: the one asked for, or the id's own."""
+    own: float = spec_of(config.id).kwargs.get("repeat_action_probability", 0.0)
+    return own if config.atari.sticky_actions is None else config.atari.sticky_actions
 
 
 class LifeLoss(VectorWrapper):
@@ -180,34 +232,13 @@ class LifeLoss(VectorWrapper):
         return observations, rewards, terminated, truncated, info
 
 
-def _spec(env_id: str) -> Any:
-    module, _, name = env_id.rpartition(":")
-    try:
-        if module:
-            import_module(module)
-        return gymnasium.spec(name)
-    except (gymnasium.error.Error, ImportError) as error:
-        near = difflib.get_close_matches(env_id, gymnasium.registry, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else "`gymnasium.pprint_registry()` lists the known ones"
-        raise ValueError(f"env.id {env_id!r} is not a known environment; {hint}") from error
-
-
-def _is_atari(spec: Any) -> bool:
-    return bool(spec.entry_point == "ale_py.env:AtariEnv" and spec.kwargs.get("obs_type", "rgb") == "rgb")
-
-
-def _sticky_actions(config: EnvConfig) -> float:
-    own: float = _spec(config.id).kwargs.get("repeat_action_probability", 0.0)
-    return own if config.atari.sticky_actions is None else config.atari.sticky_actions
-
-
 def _check_atari(config: EnvConfig) -> None:
     atari = config.atari
     if atari.frame_skip < 1:
         raise ValueError(f"env.atari.frame_skip must be >= 1, got {atari.frame_skip}")
     if atari.noop_max < 0:
         raise ValueError(f"env.atari.noop_max must be >= 0, got {atari.noop_max}")
-    if not 0 <= _sticky_actions(config) <= 1:
+    if not 0 <= sticky_actions(config) <= 1:
         raise ValueError(f"env.atari.sticky_actions must be in [0, 1], got {atari.sticky_actions}")
     if config.kwargs:
         raise ValueError(f"env.kwargs {config.kwargs} has no effect on Atari ids; use the fields of env.atari")

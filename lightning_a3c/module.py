@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import pytorch_lightning as pl
@@ -13,10 +14,12 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics import CatMetric
 
+from lightning_a3c.files import replacing
 from lightning_a3c.losses import A2CLoss, LossTerms
 from lightning_a3c.networks import build_network, instantiate, orthogonal_init
 from lightning_a3c.progress import Progress
-from lightning_a3c.types import Batch, Gradients
+from lightning_a3c.summary import bootstrap_interval, summarize
+from lightning_a3c.types import Batch, Gradients, Prediction
 
 SEED_OPTIMIZER = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3, "eps": 1e-3, "fused": True}}
 
@@ -150,6 +153,38 @@ class A3CModule(pl.LightningModule):
     def on_test_epoch_end(self) -> None:
         self._log_episodes("test")
 
+    def predict_step(self, batch: Tensor) -> Prediction:
+        """Observations [B, *observation_shape] → the probability of each action, and the value."""
+        logits, values = self.forward(batch)
+        return Prediction(logits.softmax(dim=1), values)
+
+    def export_onnx(self, path: str | Path) -> None:
+        """Write the network for onnxruntime: `observations` in, `logits` and `values` out, any batch size.
+
+        `observations` have the dtype that the protocol names, float32 without a protocol. Needs the
+        packages onnx and onnxscript (`pip install "lightning-a3c[onnx]"`).
+
+        Raises:
+            ModuleNotFoundError: one of them is missing.
+            NotWritable: `path` cannot be written.
+        """
+        shape = self.hparams["observation_shape"]
+        dtype = getattr(torch, (self.hparams["protocol"] or {}).get("observation_dtype", "float32"))
+        was_training = self.training
+        self.eval()
+        with replacing(path) as partial:
+            self.to_onnx(
+                partial,
+                torch.zeros(2, *shape, dtype=dtype, device=self.device),
+                input_names=["observations"],
+                output_names=["logits", "values"],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+        self.train(was_training)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["progress"] = self.progress.state_dict()
 
@@ -186,6 +221,7 @@ class A3CModule(pl.LightningModule):
     def _log_progress(self, batch: Batch) -> None:
         progress = self.progress
         metrics: dict[str, float | Tensor] = {
+            "train_seconds": progress.train_seconds,
             "env_steps": float(progress.env_steps),
             "frames": float(progress.env_steps * self.frame_skip),
             "episodes": float(progress.episodes),
@@ -206,16 +242,11 @@ class A3CModule(pl.LightningModule):
 
     def _log_episodes(self, stage: str) -> None:
         for name, metric in (("return", self.eval_returns), ("length", self.eval_lengths)):
-            values = metric.compute()
-            values = torch.as_tensor(values).float().flatten()
-            self.log_dict(
-                {
-                    f"{stage}/{name}_mean": values.mean(),
-                    f"{stage}/{name}_std": values.std(correction=0),
-                    f"{stage}/{name}_min": values.min(),
-                    f"{stage}/{name}_max": values.max(),
-                }
-            )
+            values = torch.as_tensor(metric.compute()).float().flatten()
+            self.log_dict({f"{stage}/{name}_{how}": value for how, value in summarize(values).items()})
+            if stage == "test" and name == "return":
+                low, high = bootstrap_interval(values)
+                self.log_dict({"test/return_mean_low": low, "test/return_mean_high": high})
             metric.reset()
 
 

@@ -33,17 +33,21 @@ class SoftmaxPolicy:
         self._generator = torch.Generator().manual_seed(seed)
 
     def __call__(self, observations: Tensor) -> tuple[Tensor, Tensor]:
-        logits, values = self._evaluate(observations)
-        if self.greedy:
-            return logits.argmax(dim=1), values
-        actions = torch.multinomial(logits.softmax(dim=1), 1, generator=self._generator)
-        return actions.squeeze(1), values
+        logits, values = self.evaluate(observations)
+        return self.choose(logits), values
 
     def values(self, observations: Tensor) -> Tensor:
-        return self._evaluate(observations)[1]
+        return self.evaluate(observations)[1]
+
+    def choose(self, logits: Tensor) -> Tensor:
+        """float32 [B, A] → actions int64 [B]."""
+        if self.greedy:
+            return logits.argmax(dim=1)
+        return torch.multinomial(logits.softmax(dim=1), 1, generator=self._generator).squeeze(1)
 
     @torch.no_grad()
-    def _evaluate(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+    def evaluate(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, *observation_shape] → logits float32 [B, A], values float32 [B]."""
         device = next(self.net.parameters()).device
         logits, values = self.net(observations.to(device))
         return logits.float().cpu(), values.float().cpu()

@@ -48,6 +48,13 @@ class Message(NamedTuple):
     report: Report
 
 
+class Prediction(NamedTuple):
+    """What the agent makes of B observations."""
+
+    probabilities: Tensor  # float32 [B, A], of each action
+    values: Tensor  # float32 [B]
+
+
 class Batch(NamedTuple):
     """What one update learns from: several messages concatenated, and how fresh they are."""
 

@@ -1,7 +1,9 @@
-"""Leak checks that hold for every test that starts collectors."""
+"""Leak checks that hold for every test that starts collectors, and one real run to look at."""
 
 import multiprocessing
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,3 +26,18 @@ def nothing_is_left_behind() -> Iterator[None]:
     if Path("/dev/shm").is_dir():
         left = {name for name in set(os.listdir("/dev/shm")) - before if name.startswith(("torch_", "psm_", "pym-"))}
         assert not left
+
+
+@pytest.fixture(scope="session")
+def cartpole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a short real run of the command line, with videos, and with a test of its last checkpoint."""
+    folder = tmp_path_factory.mktemp("run")
+    own = [sys.executable, "-m", "lightning_a3c"]
+    config = [f"--config={Path(__file__).parents[1] / 'configs/cartpole_data.yaml'}", "--data.num_workers=1"]
+    video = ["--trainer.callbacks+=lightning_a3c.RecordVideo", "--trainer.callbacks.every_updates=60"]
+    short = ["--trainer.max_steps=120", "--trainer.log_every_n_steps=5"]
+    run = folder / "runs/cartpole_data"
+    tested = ["--data.eval_episodes=4", f"--ckpt_path={run / 'checkpoints/last.ckpt'}"]
+    for command in (["fit", *config, *video, *short], ["test", *config, *video, *tested]):
+        subprocess.run([*own, *command], cwd=folder, capture_output=True, check=True, timeout=100)
+    return run

@@ -18,7 +18,9 @@ MODULES = {path.stem for path in PACKAGE.glob("*.py")}
 REINFORCEMENT_LEARNING = frozenset(
     {"envs", "networks", "returns", "losses", "policies", "rollout", "payloads", "evaluation", "progress", "module"}
 )
-LIGHTNING = frozenset({"pytorch_lightning", "lightning", "module", "data", "callbacks", "cli"})
+LIGHTNING = frozenset(
+    {"pytorch_lightning", "lightning", "module", "data", "callbacks", "recording", "progress_bar", "cli"}
+)
 PROCESSES = frozenset({"multiprocessing", "torch.multiprocessing", "pool", "worker", "channel", "shared_tensors"})
 
 
@@ -44,6 +46,10 @@ ROOMS = {
     "policies": only("torch"),
     "rollout": only("gymnasium", "numpy", "torch", "types", "returns", "policies", never=["torch.multiprocessing"]),
     "evaluation": only("numpy", "torch", "envs", "policies", "rollout", never=PROCESSES),
+    "playback": only("gymnasium", "numpy", "envs", "policies", "rollout", never=PROCESSES),
+    "video": only("imageio_ffmpeg", "PIL", "numpy", "torch", "envs", "files", "playback", "policies"),
+    "files": only(),
+    "summary": only("torch", "torchmetrics"),
     "progress": only("types"),
     "payloads": only("torch", "types", "losses", never=PROCESSES),
     "shared_tensors": only("torch"),
@@ -54,8 +60,14 @@ ROOMS = {
     "data": never("torch.optim", "module", "callbacks", "cli"),
     "module": never("envs", "rollout", "data", "callbacks", "cli", "gymnasium", "ale_py", *PROCESSES),
     "callbacks": never("rollout", "cli"),
+    "recording": never("rollout", "cli", "optim"),
+    "progress_bar": only("pytorch_lightning", "lightning_utilities", "callbacks", "module", "progress"),
+    "runs": only("numpy", "yaml"),
+    "plots": only("numpy", "matplotlib", "runs"),
+    "report": only("numpy", "jinja2", "files", "plots", "progress", "runs"),
+    "commands": never("pytorch_lightning", "matplotlib", "jinja2", "cli"),
     "cli": only(
-        *("pytorch_lightning", "data", "envs", "module", "callbacks"),
+        *("pytorch_lightning", "commands", "data", "files", "module", "progress_bar", "recording"),
         *("pool.WorkerError", "shared_tensors.NoFreeSharedMemory"),  # only the errors, to show them without traceback
         never=["multiprocessing", "torch.multiprocessing"],
     ),

@@ -71,7 +71,7 @@ def test_every_documented_metric_is_logged(mode: str, tmp_path: Path) -> None:
     logged = {name for name in run.callback_metrics if not name.endswith(("_step", "_epoch"))}
     expected = {"return", "return_100", "steps/s", "advantage", "value", "batch_return", "loss_entropy", "loss_policy"}
     expected |= {"loss_value", "loss_total", "entropy", "grad_norm", "explained_variance", "policy_lag", "queue_fill"}
-    expected |= {"env_steps", "frames", "episodes", "episode_length"}
+    expected |= {"train_seconds", "env_steps", "frames", "episodes", "episode_length"}
     expected |= {"worker_grad_norm", "dropped_gradients"} if mode == "gradient" else set()
     assert logged == expected
     assert [name for name in logged if f"`{name}`" not in documented] == []
@@ -133,13 +133,14 @@ def test_validation_runs_between_epochs_when_asked(mode: str, tmp_path: Path) ->
     assert run.callback_metrics["val/return_mean"] == run.callback_metrics["val/length_mean"] > 5
 
 
-def test_test_logs_mean_std_min_and_max_of_return_and_length(tmp_path: Path) -> None:
+def test_test_logs_statistics_of_return_and_length(tmp_path: Path) -> None:
     stream = data(eval_episodes=5)
     (metrics,) = trainer("data", tmp_path).test(A3CModule.for_data(stream), datamodule=stream, verbose=False)
-    assert set(metrics) == {
-        f"test/{what}_{how}" for what in ("return", "length") for how in ("mean", "std", "min", "max")
-    }
-    assert metrics["test/return_min"] <= metrics["test/return_mean"] <= metrics["test/return_max"]
+    hows = ("mean", "std", "median", "min", "max")
+    names = {f"test/{what}_{how}" for what in ("return", "length") for how in hows}
+    assert set(metrics) == names | {"test/return_mean_low", "test/return_mean_high"}
+    assert metrics["test/return_min"] <= metrics["test/return_mean_low"] <= metrics["test/return_mean"]
+    assert metrics["test/return_mean"] <= metrics["test/return_mean_high"] <= metrics["test/return_max"]
 
 
 def test_a_checkpoint_opens_without_executing_code_and_acts(tmp_path: Path) -> None:

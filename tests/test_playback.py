@@ -1,0 +1,112 @@
+"""The environment that is watched is the one that was trained in."""
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+
+import tests.scripted  # noqa: F401  registers SeededLength-v0
+from lightning_a3c.envs import AtariConfig, EnvConfig, inspect, make_vector_env
+from lightning_a3c.networks import build_network
+from lightning_a3c.playback import action_names, make_watched_env, play_episode
+from lightning_a3c.policies import SoftmaxPolicy
+
+
+def policy_for(config: EnvConfig, **kwargs: object) -> SoftmaxPolicy:
+    protocol = inspect(config)
+    torch.manual_seed(0)
+    return SoftmaxPolicy(build_network(protocol.observation_shape, protocol.num_actions), **kwargs)
+
+
+@pytest.mark.parametrize("full_action_space", [False, True])
+def test_watched_atari_shows_what_training_sees(full_action_space: bool) -> None:
+    atari = AtariConfig(noop_max=0, fire_on_reset=False, full_action_space=full_action_space)
+    config = EnvConfig("PongNoFrameskip-v4", num_envs=1, atari=atari)
+    trained, watched = make_vector_env(config), make_watched_env(config)
+    observations, observation = trained.reset(seed=3)[0], watched.reset(seed=3)[0]
+    for action in np.random.default_rng(0).integers(trained.single_action_space.n, size=80):
+        np.testing.assert_array_equal(observations[0], observation)
+        observations, rewards, *_ = trained.step(np.array([action]))
+        observation, reward, *_ = watched.step(action)
+        assert rewards[0] == reward
+    trained.close()
+    watched.close()
+
+
+def test_fire_is_pressed_where_the_game_waits_for_it() -> None:
+    moving = {}
+    for fire in (True, False):
+        env = make_watched_env(EnvConfig("BreakoutNoFrameskip-v4", atari=AtariConfig(noop_max=0, fire_on_reset=fire)))
+        env.reset(seed=0)
+        frames = np.stack([env.step(0)[0][-1] for _ in range(10)])
+        moving[fire] = bool((frames != frames[0]).any())
+        env.close()
+    assert moving == {True: True, False: False}
+
+
+@pytest.mark.parametrize(
+    ("env_id", "size", "frames_per_second", "names"),
+    [
+        ("PongNoFrameskip-v4", (210, 160, 3), 15, ["NOOP", "FIRE", "RIGHT", "LEFT", "RIGHTFIRE", "LEFTFIRE"]),
+        ("CartPole-v1", (400, 600, 3), 50, ["0", "1"]),
+    ],
+)
+def test_frames_come_in_colour_at_native_size_and_real_speed(
+    env_id: str, size: tuple[int, ...], frames_per_second: int, names: list[str]
+) -> None:
+    env = make_watched_env(EnvConfig(env_id))
+    env.reset(seed=0)
+    frame = env.render()
+    assert isinstance(frame, np.ndarray)
+    assert frame.shape == size
+    assert env.metadata["render_fps"] == frames_per_second
+    assert action_names(env) == names
+    env.close()
+
+
+def test_an_episode_is_a_moment_before_each_step_and_one_at_its_end() -> None:
+    config = EnvConfig("CartPole-v1")
+    env = make_watched_env(config)
+    moments = list(play_episode(env, policy_for(config), seed=0))
+    env.close()
+    assert [moment.steps for moment in moments] == list(range(len(moments)))
+    assert [moment.score for moment in moments] == list(range(len(moments)))  # 1 a step
+    assert len(moments) > 8
+    assert all(moment.probabilities.sum() == pytest.approx(1) for moment in moments)
+
+
+def test_the_same_seed_shows_the_same_episode() -> None:
+    config = EnvConfig("CartPole-v1")
+    env = make_watched_env(config)
+    shown = [[m.action for m in play_episode(env, policy_for(config, seed=s), seed=s)] for s in (1, 1, 2)]
+    env.close()
+    assert shown[0] == shown[1] != shown[2]
+
+
+def test_greedy_play_takes_the_likeliest_action() -> None:
+    config = EnvConfig("CartPole-v1")
+    env = make_watched_env(config)
+    moments = list(play_episode(env, policy_for(config, greedy=True), seed=0))
+    env.close()
+    assert all(moment.action == moment.probabilities.argmax() for moment in moments)
+
+
+def test_an_environment_without_pictures_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"env.id 'SeededLength-v0' has no render mode 'rgb_array'"):
+        make_watched_env(EnvConfig("SeededLength-v0"))
+
+
+def test_a_window_shows_every_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    env = make_watched_env(EnvConfig("PongNoFrameskip-v4", atari=AtariConfig(noop_max=0)), window=True)
+    shown = []
+    window = env
+    while not isinstance(window, gymnasium.wrappers.HumanRendering):
+        window = window.env
+    render = window._render_frame
+    monkeypatch.setattr(window, "_render_frame", lambda: shown.append(render()))
+    env.reset(seed=0)
+    before = len(shown)
+    env.step(0)
+    env.close()
+    assert len(shown) - before == 4  # frames an action is repeated for

@@ -1,0 +1,79 @@
+"""Curves: the right numbers at the right place."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lightning_a3c.plots import report_figures, return_and_loss, to_svg
+from lightning_a3c.runs import Run, UnreadableRun, read_run
+
+
+def run(name: str, value: float, start: int = 0, stop: int = 1000) -> Run:
+    """A run in which everything always had one value."""
+    env_steps = np.linspace(start, stop, 101)
+    same = np.full(101, value)
+    columns = {"return": same, "return_100": same, "loss_total": same, "train_seconds": env_steps * 0.6}
+    return Run(Path(name), {"env_steps": env_steps, "frames": env_steps * 4} | columns, Path(name))
+
+
+def thick(axes: object) -> object:
+    (line,) = (line for line in axes.lines if line.get_linewidth() == 1.8)
+    return line
+
+
+def test_returns_are_on_the_left_and_total_loss_on_the_right(cartpole_run: Path) -> None:
+    real = read_run(cartpole_run)
+    left, right = return_and_loss([real]).axes
+    assert left.get_ylabel().startswith("return")
+    assert right.get_ylabel() == "total loss"
+    line = thick(left)
+    np.testing.assert_array_equal(line.get_ydata(), real.column("return_100"))
+    np.testing.assert_array_equal(line.get_xdata(), real.column("env_steps"))
+    (dots,) = (line for line in left.lines if line.get_marker() == ".")
+    np.testing.assert_array_equal(dots.get_ydata(), real.column("return"))
+    assert len(thick(right).get_ydata()) == len(real.column("loss_total"))
+
+
+@pytest.mark.parametrize(("x", "last"), [("env_steps", 1000), ("frames", 4000), ("minutes", 10)])
+def test_the_x_axis_can_be_chosen(x: str, last: float) -> None:
+    left, _ = return_and_loss([run("a", 1.0)], x).axes
+    assert thick(left).get_xdata()[-1] == pytest.approx(last)
+    assert left.get_xlabel() == x.replace("_", " ")
+
+
+def test_several_runs_give_their_mean_and_a_band_of_one_standard_deviation() -> None:
+    left, _ = return_and_loss([run("a", 1.0), run("b", 5.0)]).axes
+    assert set(thick(left).get_ydata()) == {3.0}
+    (band,) = left.collections
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == (1.0, 5.0)
+
+
+def test_the_mean_reaches_as_far_as_all_runs_do() -> None:
+    left, _ = return_and_loss([run("a", 1.0, start=10, stop=500), run("b", 5.0, stop=900)]).axes
+    assert (thick(left).get_xdata()[0], thick(left).get_xdata()[-1]) == (10, 500)
+
+
+def test_runs_that_share_no_experience_are_refused() -> None:
+    with pytest.raises(UnreadableRun, match="the runs share no env_steps: a, b; plot them apart"):
+        return_and_loss([run("a", 1.0, stop=100), run("b", 1.0, start=200)])
+
+
+def test_a_report_has_a_figure_for_everything_worth_watching(cartpole_run: Path) -> None:
+    figures = report_figures(read_run(cartpole_run))
+    assert list(figures) == [
+        "Return",
+        "Total and policy loss",
+        "Value loss",
+        "Explained variance of the critic",
+        "Entropy of the policy (nats)",
+        "Policy lag (updates)",
+        "Throughput (env steps/s)",
+        "Gradient norm before clipping",
+    ]
+
+
+def test_markup_in_a_runs_name_stays_text() -> None:
+    svg = to_svg(return_and_loss([run("<script>alert(1)</script>", 1.0)]))
+    assert b"<script" not in svg
