@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor
 
 from lightning_a3c.data import CollectorDataModule
-from lightning_a3c.module import A3CModule
+from lightning_a3c.module import A3CModule, NonFiniteLoss
 from lightning_a3c.payloads import SendGradients, clip_norm, trainable
 from lightning_a3c.progress import WINDOW
 from lightning_a3c.types import Batch, Gradients
@@ -74,6 +77,36 @@ class StopAfterEnvSteps(pl.Callback):
         assert isinstance(pl_module, A3CModule)
         if pl_module.progress.env_steps >= self.env_steps:
             trainer.should_stop = True
+
+
+class StopOnSignal(pl.Callback):
+    """End training orderly at SIGUSR1 too, which SLURM and others announce an end with, and at a second Ctrl-C at once.
+
+    Lightning itself stops at SIGTERM and at Ctrl-C, after `on_exception` hooks such as that of
+    `ModelCheckpoint(save_on_exception=True)`; at SIGUSR1 only where it requeues SLURM jobs by itself.
+    """
+
+    def __init__(self) -> None:
+        self.received = signal.SIGTERM
+        """The signal that ended training."""
+        self._previous: Any = None
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
+            self._previous = signal.signal(signal.SIGUSR1, self._stop)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, KeyboardInterrupt):
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # Lightning would ignore a second one
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGUSR1, self._previous)
+            self._previous = None
+
+    def _stop(self, number: int, frame: object) -> None:
+        self.received = signal.Signals(number)
+        os.kill(os.getpid(), signal.SIGTERM)  # Lightning's way out
 
 
 class GradientParallel(pl.Callback):
@@ -170,7 +203,7 @@ class GradientParallel(pl.Callback):
             self.dropped_gradients += 1
             self._dropped_in_a_row += 1
             if self._dropped_in_a_row >= self.max_dropped_in_a_row:
-                raise RuntimeError(
+                raise NonFiniteLoss(
                     f"{self._dropped_in_a_row} gradients in a row had NaN or infinite entries, the last from worker "
                     f"{worker}; lower the learning rate or check the environment's rewards and observations"
                 )

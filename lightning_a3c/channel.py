@@ -9,6 +9,7 @@ its other end has died. The channel does not know what the fields mean.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from typing import Any
@@ -17,6 +18,8 @@ from torch import Tensor
 
 from lightning_a3c.shared_tensors import SharedTensors
 from lightning_a3c.types import map_tensors
+
+_QUESTION = None  # sent instead of a slot's number
 
 
 class RemoteFailure(Exception):
@@ -46,16 +49,18 @@ class ChannelWriter:
         self._free = deque(range(count))
         self._connection = connection
 
-    def wait_for_slot(self) -> None:
-        """Block until a message can be sent.
+    def wait_for_slot(self, answer: Callable[[], Any] = lambda: None) -> None:
+        """Block until a message can be sent; call `answer` for what the learner asks meanwhile.
 
         Raises:
             EOFError: the learner has closed its end or died.
         """
-        while self._connection.poll():
-            self._free.append(self._connection.recv())
-        if not self._free:
-            self._free.append(self._connection.recv())
+        while not self._free or self._connection.poll():
+            slot = self._connection.recv()
+            if slot is _QUESTION:
+                self._connection.send(answer())
+            else:
+                self._free.append(slot)
 
     def send(self, message: Any) -> None:
         """Copy `message` into a free slot and announce it; waits for one if needed."""
@@ -94,6 +99,18 @@ class ChannelReader:
         if isinstance(slot, str):
             raise RemoteFailure(slot)
         return slot, self._slots[slot]
+
+    def ask(self, timeout: float) -> Any:
+        """What the worker answers while it waits for a slot; all its messages must have been received.
+
+        Raises:
+            EOFError: the worker is gone.
+            TimeoutError: it did not answer in `timeout` seconds.
+        """
+        self._connection.send(_QUESTION)
+        if not self._connection.poll(timeout):
+            raise TimeoutError(f"no answer in {timeout:g} s")
+        return self._connection.recv()
 
     def release(self, slot: int) -> None:
         """Give the slot back to the worker."""

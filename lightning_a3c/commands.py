@@ -10,6 +10,7 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Callable
 from pathlib import Path
+from pickle import UnpicklingError
 
 from lightning_a3c.files import NotWritable, replacing, require_checkpoint
 
@@ -70,8 +71,8 @@ def play(args: list[str]) -> None:
     try:
         module = A3CModule.load_from_checkpoint(given.ckpt_path, map_location="cpu", weights_only=True).eval()
         config = config_of(module.hparams["protocol"])
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"ckpt_path {given.ckpt_path} is not a checkpoint of this package: no {error}") from error
+    except (KeyError, TypeError, UnpicklingError) as error:
+        raise ValueError(f"ckpt_path {given.ckpt_path} is not a checkpoint of this package: {error}") from error
     if given.video is not None:
         recording = record_episode(config, module.net, given.video, given.greedy, given.seed)
         print(f"{recording.path}: return {recording.episode_return:g} in {recording.steps:,} env steps")

@@ -1,12 +1,11 @@
-"""The stream of experience as a PyTorch dataset and a Lightning data module.
+"""What is played and how it is fed to training, validation, test and prediction: the Lightning data module.
 
-Owns the life of the collectors; knows nothing of optimizers.
+Knows nothing of optimizers.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -14,111 +13,16 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader
 
+from lightning_a3c.dataset import CollectorDataset
 from lightning_a3c.envs import EnvConfig, Protocol, inspect
 from lightning_a3c.evaluation import EvaluationDataset
 from lightning_a3c.payloads import MakePayload, send_transitions
-from lightning_a3c.pool import Collectors, open_collectors
-from lightning_a3c.types import Batch
+from lightning_a3c.supervision import Supervision
 from lightning_a3c.worker import CollectorJob
 
 _PREDICT_CHUNK = 256  # observations at once
-
-
-class CollectorDataset(IterableDataset[Batch]):
-    """Batches of fresh experience, one an update, `updates_per_epoch` of them an epoch.
-
-    Whenever a batch is asked for, the network's weights are published to the collectors first: a
-    plain loop of `for batch in dataset` with an optimizer step inside trains with current data,
-    without a further call. The length is known, so nothing is prefetched.
-    Collectors start with the first batch and live until `close`, across epochs.
-
-    Args:
-        job: what each collector does.
-        net: the learner's network, on any device.
-        num_workers: collector processes; 0 collects in this process.
-        messages_per_batch: payloads concatenated to one batch, >= 1.
-        updates_per_epoch: batches in an epoch, >= 1.
-        slots_per_worker: see `WorkerPool`.
-        learner_threads: see `CollectorDataModule`.
-
-    Raises:
-        RuntimeError: iterated inside a DataLoader worker.
-        WorkerError: a collector raised or died.
-        NoFreeSharedMemory: /dev/shm is too small.
-    """
-
-    def __init__(
-        self,
-        job: CollectorJob,
-        net: nn.Module,
-        num_workers: int,
-        messages_per_batch: int,
-        updates_per_epoch: int,
-        slots_per_worker: int = 2,
-        learner_threads: int | None = None,
-    ) -> None:
-        self.job = job
-        self.net = net
-        self.num_workers = num_workers
-        self.messages_per_batch = messages_per_batch
-        self.updates_per_epoch = updates_per_epoch
-        self.slots_per_worker = slots_per_worker
-        self.learner_threads = learner_threads
-        self._collectors: Collectors | None = None
-        self._position = 0  # batches handed out in this epoch
-        self._threads_before = torch.get_num_threads()
-
-    def __len__(self) -> int:
-        return self.updates_per_epoch
-
-    def __iter__(self) -> Iterator[Batch]:
-        if get_worker_info() is not None:
-            raise RuntimeError(
-                "CollectorDataset starts its own processes and cannot run in those of a DataLoader: "
-                "use DataLoader(dataset, batch_size=None, num_workers=0), or iterate the dataset itself"
-            )
-        if self._position == self.updates_per_epoch:
-            self._position = 0
-        while self._position < self.updates_per_epoch:
-            batch = self._next_batch()
-            self._position += 1
-            yield batch
-
-    def state_dict(self) -> dict[str, Any]:
-        """How much of the epoch is done, for Lightning to resume in its middle."""
-        return {"position": self._position}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._position = state_dict["position"]
-
-    def close(self) -> None:
-        """End the collectors; a later iteration starts new ones."""
-        if self._collectors is not None:
-            self._collectors.close()
-            self._collectors = None
-            torch.set_num_threads(self._threads_before)
-
-    def _open(self) -> Collectors:
-        collectors = open_collectors(self.job, self.num_workers, self.slots_per_worker)
-        self._threads_before = torch.get_num_threads()
-        if self.num_workers:
-            # threads that wait for a core that a worker has are worse than no threads
-            torch.set_num_threads(self.learner_threads or max(1, self._threads_before - self.num_workers))
-        return collectors
-
-    def _next_batch(self) -> Batch:
-        if self._collectors is None:
-            self._collectors = self._open()
-        self._collectors.weights.publish(self.net)
-        message, queue_fill = self._collectors.take(self.messages_per_batch)
-        return Batch(
-            payload=message.payload,
-            report=message.report,
-            policy_lag=self._collectors.weights.version - message.report.policy_version,
-            queue_fill=torch.tensor([queue_fill]),
-        )
 
 
 class CollectorDataModule(pl.LightningDataModule):
@@ -138,8 +42,12 @@ class CollectorDataModule(pl.LightningDataModule):
         slots_per_worker: payloads each worker may have under way, being filled or waiting. 2 allow as
             many as a queue of `num_workers` would; 1 halves the policy lag, and keeps two or more
             workers busy as long as the learner is the slower side.
+        synchronous: collectors and learner take turns, so that a seed gives the same run every time, on the same
+            machine, and the policy lag is 0: A2C. Slower, since one waits for the other. `slots_per_worker`
+            has no effect.
         learner_threads: PyTorch threads of this process while workers run; None takes the cores that
             the workers leave, at least one.
+        supervision: when workers that fail are started again, and when the run ends instead.
         eval_episodes: episodes that `validate` and `test` play.
         eval_policy: act by sampling, as in training, or take the likeliest action.
         predict_observations: NumPy file (`.npy`) of observations [n, *observation_shape] for `predict`.
@@ -149,7 +57,7 @@ class CollectorDataModule(pl.LightningDataModule):
 
     def __init__(
         self,
-        env: EnvConfig = EnvConfig(),  # noqa: B008  frozen
+        env: EnvConfig = EnvConfig(),
         num_workers: int = 4,
         n_steps: int = 4,
         discount: float = 0.99,
@@ -157,7 +65,9 @@ class CollectorDataModule(pl.LightningDataModule):
         batch_size: int = 128,
         updates_per_epoch: int = 500,
         slots_per_worker: int = 2,
+        synchronous: bool = False,
         learner_threads: int | None = None,
+        supervision: Supervision = Supervision(),
         eval_episodes: int = 10,
         eval_policy: Literal["sample", "greedy"] = "sample",
         predict_observations: str | None = None,
@@ -183,6 +93,16 @@ class CollectorDataModule(pl.LightningDataModule):
             raise ValueError(
                 f"data.batch_size must be a multiple of data.micro_batch_size, got {batch_size} and {micro_batch_size}"
             )
+        if synchronous and batch_size % (micro_batch_size * max(1, num_workers)):
+            raise ValueError(
+                "with data.synchronous every worker gives the same part of a batch: data.batch_size must be a multiple "
+                f"of data.micro_batch_size × data.num_workers, got {batch_size}, {micro_batch_size} and {num_workers}"
+            )
+        if synchronous and micro_batch_size % env.num_envs:
+            raise ValueError(
+                "with data.synchronous a micro-batch is whole steps of all environments: data.micro_batch_size must be "
+                f"a multiple of env.num_envs, got {micro_batch_size} and {env.num_envs}"
+            )
         self.protocol = inspect(env)
         self.env = env
         self.num_workers = num_workers
@@ -192,7 +112,9 @@ class CollectorDataModule(pl.LightningDataModule):
         self.batch_size = batch_size
         self.updates_per_epoch = updates_per_epoch
         self.slots_per_worker = slots_per_worker
+        self.synchronous = synchronous
         self.learner_threads = learner_threads
+        self.supervision = supervision
         self.eval_episodes = eval_episodes
         self.eval_policy = eval_policy
         self.predict_observations = predict_observations
@@ -224,6 +146,7 @@ class CollectorDataModule(pl.LightningDataModule):
             discount=self.discount,
             size=self.micro_batch_size,
             seed=self.run_seed,
+            synchronous=self.synchronous,
         )
         return CollectorDataset(
             job,
@@ -231,8 +154,11 @@ class CollectorDataModule(pl.LightningDataModule):
             num_workers=self.num_workers,
             messages_per_batch=self.messages_per_batch,
             updates_per_epoch=self.updates_per_epoch,
-            slots_per_worker=self.slots_per_worker,
+            slots_per_worker=self.messages_per_batch // max(1, self.num_workers)
+            if self.synchronous
+            else self.slots_per_worker,
             learner_threads=self.learner_threads,
+            supervision=self.supervision,
         )
 
     def train_dataloader(self) -> CollectorDataset:
@@ -244,6 +170,8 @@ class CollectorDataModule(pl.LightningDataModule):
             )
         self._close()
         self._dataset = self.dataset(self._net())
+        trainer = self.trainer
+        self._dataset.is_interrupted = lambda: trainer.received_sigterm
         return self._dataset
 
     def val_dataloader(self) -> EvaluationDataset | list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -12,8 +13,10 @@ import gymnasium
 import numpy as np
 from ale_py.vector_env import AtariVectorEnv
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
 from gymnasium.wrappers import FlattenObservation
+
+from lightning_a3c.env_checks import CheckedEnv
 
 gymnasium.register_envs(ale_py)
 
@@ -151,14 +154,8 @@ def make_vector_env(config: EnvConfig, num_envs: int | None = None) -> VectorEnv
         )
         return LifeLoss(env) if atari.episodic_life else env
 
-    return gymnasium.make_vec(
-        config.id,
-        num_envs=num_envs,
-        vectorization_mode="sync",
-        vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP},
-        wrappers=[flatten],  # type: ignore[list-item]  # a wrapper may also be left out
-        **config.kwargs,
-    )
+    makers = [partial(_make_checked, config, index) for index in range(num_envs)]
+    return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
 
 
 def config_of(protocol: dict[str, Any]) -> EnvConfig:
@@ -242,3 +239,7 @@ def _check_atari(config: EnvConfig) -> None:
         raise ValueError(f"env.atari.sticky_actions must be in [0, 1], got {atari.sticky_actions}")
     if config.kwargs:
         raise ValueError(f"env.kwargs {config.kwargs} has no effect on Atari ids; use the fields of env.atari")
+
+
+def _make_checked(config: EnvConfig, index: int) -> gymnasium.Env[Any, Any]:
+    return flatten(CheckedEnv(gymnasium.make(config.id, **config.kwargs), config.id, index))

@@ -8,12 +8,14 @@ from typing import Any, Literal, Self
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins import TorchCheckpointIO
 from lightning_utilities.core.rank_zero import rank_zero_info
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics import CatMetric
 
+from lightning_a3c.checkpoints import WholeCheckpoints
 from lightning_a3c.files import replacing
 from lightning_a3c.losses import A2CLoss, LossTerms
 from lightning_a3c.networks import build_network, instantiate, orthogonal_init
@@ -26,6 +28,10 @@ SEED_OPTIMIZER = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3, "e
 
 class CheckpointMismatch(ValueError):
     """The checkpoint belongs to another environment or network."""
+
+
+class NonFiniteLoss(RuntimeError):
+    """Losses or gradients stay NaN or infinite."""
 
 
 class A3CModule(pl.LightningModule):
@@ -47,6 +53,8 @@ class A3CModule(pl.LightningModule):
         optimizer: `{"class_path": …, "init_args": {…}}`; the default is fused Adam, lr 1e-3,
             eps 1e-3.
         lr_scheduler: likewise, or None; stepped after every update, unless it has a `monitor`.
+        max_skipped_in_a_row: data mode skips an update whose gradient is NaN or infinite; this many with no good one
+            between them end training, with the last good weights.
         mode: "data" learns from transitions by automatic optimisation; "gradient" applies what the
             `GradientParallel` callback makes of the workers' gradients.
 
@@ -65,9 +73,12 @@ class A3CModule(pl.LightningModule):
         value_weight: float = 1.0,
         optimizer: dict[str, Any] | None = None,
         lr_scheduler: dict[str, Any] | None = None,
+        max_skipped_in_a_row: int = 10,
         mode: Literal["data", "gradient"] = "data",
     ) -> None:
         super().__init__()
+        if max_skipped_in_a_row < 1:
+            raise ValueError(f"max_skipped_in_a_row must be >= 1, got {max_skipped_in_a_row}")
         self.save_hyperparameters(ignore=["network"] if isinstance(network, nn.Module) else None)
         self.net = build_network(observation_shape, num_actions, network)
         if orthogonal:
@@ -77,6 +88,8 @@ class A3CModule(pl.LightningModule):
         # Lightning checks the trainer against this before any setup hook, so it must be known here
         self.automatic_optimization = mode == "data"
         self.frame_skip: int = (protocol or {}).get("frame_skip", 1)
+        self.skipped_updates = 0
+        self._skipped_in_a_row = 0
         self.eval_returns = CatMetric()
         self.eval_lengths = CatMetric()
 
@@ -108,6 +121,10 @@ class A3CModule(pl.LightningModule):
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": monitor}}
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
+    def setup(self, stage: str) -> None:
+        if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # nobody chose another
+            self.trainer.strategy.checkpoint_io = WholeCheckpoints()
+
     def on_fit_start(self) -> None:
         if self.hparams["protocol"]:
             rank_zero_info("Playing " + ", ".join(f"{k} {v}" for k, v in self.hparams["protocol"].items()))
@@ -130,9 +147,15 @@ class A3CModule(pl.LightningModule):
         return terms.loss_total
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        if self.automatic_optimization:
-            gradients = [p.grad for p in self.parameters() if p.grad is not None]
-            self.log("grad_norm", torch.nn.utils.get_total_norm(gradients))
+        if not self.automatic_optimization:
+            return
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters() if p.grad is not None])
+        self.log("grad_norm", norm)
+        if norm.isfinite():
+            self._skipped_in_a_row = 0
+        else:
+            self._skip_update(norm)
+        self.log("skipped_updates", float(self.skipped_updates))
 
     def on_train_epoch_end(self) -> None:
         if self.automatic_optimization:
@@ -186,7 +209,7 @@ class A3CModule(pl.LightningModule):
         self.train(was_training)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["progress"] = self.progress.state_dict()
+        checkpoint["progress"] = self.progress.state_dict() | {"skipped_updates": self.skipped_updates}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         theirs, ours = checkpoint.get("hyper_parameters", {}), self.hparams
@@ -204,6 +227,18 @@ class A3CModule(pl.LightningModule):
             )
         if "progress" in checkpoint:
             self.progress.load_state_dict(checkpoint["progress"])
+            self.skipped_updates = checkpoint["progress"].get("skipped_updates", 0)
+
+    def _skip_update(self, norm: Tensor) -> None:
+        self.skipped_updates += 1
+        self._skipped_in_a_row += 1
+        if self._skipped_in_a_row >= self.hparams["max_skipped_in_a_row"]:
+            raise NonFiniteLoss(
+                f"{self._skipped_in_a_row} updates in a row had the gradient norm {norm:g}; the weights are those "
+                "of the last good one; lower the learning rate or check the environment's rewards and observations"
+            )
+        for parameter in self.parameters():
+            parameter.grad = None  # the optimizer leaves such a parameter, and its own state for it, alone
 
     def _apply_gradients(self) -> None:
         if all(parameter.grad is None for parameter in self.parameters()):
@@ -219,22 +254,13 @@ class A3CModule(pl.LightningModule):
         self.log_dict({name: term.detach() for name, term in terms._asdict().items()})
 
     def _log_progress(self, batch: Batch) -> None:
-        progress = self.progress
-        metrics: dict[str, float | Tensor] = {
-            "train_seconds": progress.train_seconds,
-            "env_steps": float(progress.env_steps),
-            "frames": float(progress.env_steps * self.frame_skip),
-            "episodes": float(progress.episodes),
-            "policy_lag": batch.policy_lag.float().mean(),
-            "queue_fill": batch.queue_fill.mean(),
-        }
-        if progress.returns:
-            metrics["return"] = progress.returns[-1]
-            metrics["episode_length"] = float(progress.lengths[-1])
-        self.log_dict(metrics)
-        self.log("steps/s", progress.steps_per_second, prog_bar=True)
-        if progress.mean_return is not None:
-            self.log("return_100", progress.mean_return, prog_bar=True)
+        self.log_dict(self.progress.metrics(self.frame_skip))
+        self.log("policy_lag", batch.policy_lag.float().mean())
+        self.log("queue_fill", batch.queue_fill.mean())
+        self.log("worker_restarts", batch.worker_restarts.float().mean())
+        self.log("steps/s", self.progress.steps_per_second, prog_bar=True)
+        if self.progress.mean_return is not None:
+            self.log("return_100", self.progress.mean_return, prog_bar=True)
 
     def _count_episode(self, episode: Any) -> None:
         self.eval_returns.update(episode.episode_return)

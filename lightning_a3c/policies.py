@@ -32,6 +32,15 @@ class SoftmaxPolicy:
         self.greedy = greedy
         self._generator = torch.Generator().manual_seed(seed)
 
+    @property
+    def generator_state(self) -> Tensor:
+        """State of the sampling, uint8; settable."""
+        return self._generator.get_state()
+
+    @generator_state.setter
+    def generator_state(self, state: Tensor) -> None:
+        self._generator.set_state(state)
+
     def __call__(self, observations: Tensor) -> tuple[Tensor, Tensor]:
         logits, values = self.evaluate(observations)
         return self.choose(logits), values

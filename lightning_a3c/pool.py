@@ -1,60 +1,42 @@
-"""The collectors of a run: start them, take their messages, end them. Knows nothing of Lightning."""
+"""Collector processes: start them, take their messages, replace those that fail, end them. No Lightning here."""
 
 from __future__ import annotations
 
 import atexit
+import logging
 import multiprocessing
 import os
 import signal
 import time
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
-import torch
 from torch import Tensor
 
-from lightning_a3c.channel import RemoteFailure, open_channel
+from lightning_a3c.channel import RemoteFailure
+from lightning_a3c.supervision import Failure, FailureLog, Supervision
 from lightning_a3c.types import Message, map_tensors
 from lightning_a3c.weights import SharedWeights
-from lightning_a3c.worker import Collector, CollectorJob, run_worker
+from lightning_a3c.worker import STOP_SIGNALS, CollectorJob, CollectorState
+from lightning_a3c.worker_process import WorkerProcess
 
 _STOP_SECONDS = 3.0  # for a worker to end by itself before it is killed
+_WATCH_SECONDS = 0.2  # between looks at the workers while waiting for them
+
+_log = logging.getLogger(__name__)
 
 
 class WorkerError(RuntimeError):
-    """A collector process raised or died."""
+    """A collector process raised, died or hung, and may not be started again."""
 
 
-class Collectors(Protocol):
-    """Where the learner's messages come from; `close` may be called twice."""
-
-    weights: SharedWeights
-
-    def take(self, count: int) -> tuple[Message, float]:
-        """The next `count` messages, concatenated field by field into memory of the caller's own,
-        and the share of the workers that had one waiting when asked.
-        """
-
-    def close(self) -> None: ...
-
-
-class SerialCollector:
-    """One collector in this process, for debugging and tiny environments."""
-
-    def __init__(self, job: CollectorJob) -> None:
-        self.weights = SharedWeights(job.net, multiprocessing.get_context())
-        self._collector = Collector(job, 0, self.weights)
-
-    def take(self, count: int) -> tuple[Message, float]:
-        return _concatenate([self._collector.collect() for _ in range(count)]), 0.0
-
-    def close(self) -> None:
-        self._collector.close()
+class Interrupted(Exception):
+    """The caller asked to stop waiting for messages."""
 
 
 class WorkerPool:
@@ -64,29 +46,47 @@ class WorkerPool:
     They come from a fork server that has imported the package once: they start fast, share its
     memory, and inherit none of the learner's threads.
 
+    A worker that raises, dies or hangs is started again with a fresh seed, as far as `supervision` allows,
+    while the others go on. What it had announced is still taken; what it had not is lost.
+
+    A synchronous job runs in lock step: workers begin the next payloads when `take` is called, all with the
+    weights published last, and their messages are taken in the order of their ranks. A failed worker
+    cannot be replaced there without changing what follows, so it ends the run.
+
     Args:
         job: what every collector does.
         num_workers: >= 1.
         slots_per_worker: messages a worker may have under way, >= 1, being filled or waiting. With workers
             of equal speed this bounds the policy lag.
+        supervision: what becomes of workers that fail.
+        states: where synchronous collectors begin, by rank.
 
     Raises:
         NoFreeSharedMemory: /dev/shm cannot hold the slots and weights.
     """
 
-    def __init__(self, job: CollectorJob, num_workers: int, slots_per_worker: int) -> None:
+    def __init__(
+        self,
+        job: CollectorJob,
+        num_workers: int,
+        slots_per_worker: int,
+        supervision: Supervision = Supervision(),
+        states: list[CollectorState] | None = None,
+    ) -> None:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["lightning_a3c.worker"])
         Finalize(None, _end_fork_server, exitpriority=-1)  # after multiprocessing has ended what others left
-        atexit.register(self.close)  # an open pool must not keep the interpreter from ending
         self.weights = SharedWeights(job.net, self._context)
         self._job = job.dumps()
-        self._processes: list[BaseProcess] = []
+        self._is_synchronous = job.synchronous
+        self._states: list[CollectorState | None] = [*states] if states else [None] * num_workers
+        self._held: list[tuple[WorkerProcess, int]] = []  # slots that a synchronous pool releases with the next take
+        self._failures = FailureLog(supervision)
         self._waiting: deque[int] = deque()  # ranks whose channels have something to read, oldest first
         template = job.message_template()
-        channels = [open_channel(template, slots_per_worker, self._context) for _ in range(num_workers)]
-        self._readers = [reader for reader, _ in channels]
-        self._writers = [writer for _, writer in channels]
+        self._workers = [WorkerProcess(rank, template, slots_per_worker, self._context) for rank in range(num_workers)]
+        self._is_closed = False
+        atexit.register(self.close)  # an open pool must not keep the interpreter from ending
 
     def __enter__(self) -> Self:
         return self
@@ -96,90 +96,138 @@ class WorkerPool:
 
     @property
     def pids(self) -> list[int]:
-        """Process ids by rank; empty before the first `take` and after `close`."""
-        return [process.pid for process in self._processes if process.pid is not None]
+        """Process ids by rank, of those that run now."""
+        return [worker.process.pid for worker in self._workers if worker.process and worker.process.pid]
 
-    def take(self, count: int) -> tuple[Message, float]:
+    @property
+    def restarts(self) -> int:
+        return self._failures.total
+
+    def take(self, count: int, is_interrupted: Callable[[], bool] = lambda: False) -> tuple[Message, float]:
         """The next `count` messages concatenated, first come first served.
 
         Raises:
-            WorkerError: a worker raised (with its traceback) or died (with its exit code).
+            Interrupted: `is_interrupted` became true while waiting.
+            WorkerError: a worker has failed more often than it may; with the last tracebacks.
         """
-        if not self._processes:
-            self._start()
+        if self._is_closed:
+            raise WorkerError("the pool is closed")
+        self._release_held()
+        self._start_due_workers()
         self._poll(timeout=0)
-        fill = len(self._waiting) / len(self._processes)
+        self._fail_hung_workers()
+        fill = 0.0 if self._is_synchronous else len(self._waiting) / len(self._workers)
         batch: Message | None = None
         for place in range(count):
-            if not self._waiting:
-                self._poll(timeout=None)
-            rank = self._waiting.popleft()
-            slot, message = self._receive(rank)
+            wanted = place % len(self._workers) if self._is_synchronous else None
+            worker, slot, message = self._receive(wanted, is_interrupted)
             if batch is None:
                 batch = map_tensors(lambda part: part.new_empty(count * len(part), *part.shape[1:]), message)
             map_tensors(partial(_copy_into, place), batch, message)
-            self._readers[rank].release(slot)  # at once: a batch may need more messages than there are slots
+            if self._is_synchronous:
+                self._held.append((worker, slot))
+            else:
+                worker.release(slot)  # at once: a batch may need more messages than there are slots
         assert batch is not None
         return batch, fill
+
+    def state_dict(self) -> list[CollectorState]:
+        if not all(worker.process for worker in self._workers):
+            raise WorkerError("a collector's state cannot be had: it does not run")
+        try:
+            return [worker.reader.ask(_STOP_SECONDS) for worker in self._workers]
+        except (OSError, EOFError) as error:
+            raise WorkerError(f"a collector's state cannot be had: {error!r}") from error
 
     def close(self) -> None:
         """End all workers: by closing their channels, and by killing those that do not stop."""
         atexit.unregister(self.close)
-        processes, self._processes = self._processes, []
-        for reader, writer in zip(self._readers, self._writers, strict=True):
-            reader.close()
-            writer.close()
+        self._is_closed = True
+        for worker in self._workers:
+            worker.close_channel()
         deadline = time.monotonic() + _STOP_SECONDS
-        for process in processes:
-            process.join(max(0.0, deadline - time.monotonic()))
-            if process.is_alive():
-                process.kill()
-                process.join()
-            process.close()
-        self._readers, self._writers = [], []
+        for worker in self._workers:
+            worker.end(deadline)
 
-    def _start(self) -> None:
-        if not self._writers:
-            raise WorkerError("the pool is closed")
+    def _release_held(self) -> None:
+        for worker, slot in self._held:
+            worker.release(slot)
+        self._held = []
+
+    def _receive(self, wanted: int | None, is_interrupted: Callable[[], bool]) -> tuple[WorkerProcess, int, Message]:
+        """The next message of the rank `wanted`, or of whoever is first; sees to failed workers meanwhile."""
+        while True:
+            if is_interrupted():
+                raise Interrupted
+            self._start_due_workers()
+            if not (self._waiting if wanted is None else wanted in self._waiting):
+                self._poll(timeout=_WATCH_SECONDS)
+            ranks = [rank for rank in self._waiting if wanted in (None, rank)]
+            if ranks:
+                self._waiting.remove(ranks[0])
+                worker = self._workers[ranks[0]]
+                try:
+                    return worker, *worker.receive()
+                except RemoteFailure as failure:
+                    self._fail(worker, f"collector {worker.rank} raised:\n{failure}")
+                except (EOFError, ConnectionResetError):
+                    self._fail(worker, worker.obituary())
+            self._fail_hung_workers()
+
+    def _poll(self, timeout: float) -> None:
+        readers = {
+            worker.reader: worker.rank
+            for worker in self._workers
+            if worker.process and worker.rank not in self._waiting
+        }
+        for reader in wait(list(readers), timeout):  # type: ignore[arg-type]  # anything with a fileno will do
+            self._waiting.append(readers[reader])  # type: ignore[index]
+
+    def _fail_hung_workers(self) -> None:
+        now, timeout = time.monotonic(), self._failures.supervision.timeout
+        for worker in self._workers:
+            if worker.process and worker.rank not in self._waiting and now - worker.active_at > timeout:
+                name = f"collector {worker.rank} (process {worker.process.pid})"
+                self._fail(worker, f"{name} hangs: it sent nothing for {timeout:g} s")
+
+    def _fail(self, worker: WorkerProcess, reason: str) -> None:
+        """End what is left of the worker and have it started again, or give up."""
+        now = time.monotonic()
+        worker.close_channel()
+        worker.end(deadline=now)
+        if self._is_synchronous:
+            raise WorkerError(
+                f"{reason}\nNo other worker can replace it with data.synchronous, or the result would be another; "
+                "resume from the last checkpoint"
+            )
+        delay = self._failures.record(Failure(now, worker.rank, reason))
+        if delay is None:
+            raise WorkerError(
+                f"collector {worker.rank} failed more often than data.supervision.max_restarts allows "
+                f"({self._failures.supervision.max_restarts} in {self._failures.supervision.window:g} s); "
+                f"the last failures:\n{self._failures.summary()}"
+            )
+        _log.warning("%s\nStarting it again in %g s", reason, delay)
+        worker.start_at = now + delay
+
+    def _start_due_workers(self) -> None:
+        due = [worker for worker in self._workers if not worker.process and worker.start_at <= time.monotonic()]
+        if not due:
+            return
         threads = os.environ.get("OMP_NUM_THREADS")
         os.environ["OMP_NUM_THREADS"] = "1"  # one thread a worker, or they fight for the cores
         # the fork server inherits the mask: a signal to the whole process group is the learner's to handle
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         try:
-            for rank, writer in enumerate(self._writers):
-                process = self._context.Process(
-                    target=run_worker,
-                    args=(rank, self._job, self.weights, writer),
-                    name=f"collector-{rank}",
-                    daemon=True,
-                )
-                process.start()
-                writer.close()  # or the learner would hold the pipe of a dead worker open
-                self._processes.append(process)
+            for worker in due:
+                state, self._states[worker.rank] = self._states[worker.rank], None
+                worker.start(self._job, self.weights, state)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             if threads is None:
                 del os.environ["OMP_NUM_THREADS"]
             else:
                 os.environ["OMP_NUM_THREADS"] = threads
-
-    def _poll(self, timeout: float | None) -> None:
-        idle = [reader for rank, reader in enumerate(self._readers) if rank not in self._waiting]
-        for reader in wait(idle, timeout):  # type: ignore[arg-type]  # anything with a fileno will do
-            self._waiting.append(self._readers.index(reader))  # type: ignore[arg-type]
-
-    def _receive(self, rank: int) -> tuple[int, Message]:
-        try:
-            return self._readers[rank].receive()
-        except RemoteFailure as failure:
-            raise WorkerError(f"collector {rank} raised:\n{failure}") from None
-        except (EOFError, ConnectionResetError):
-            process = self._processes[rank]
-            process.join(_STOP_SECONDS)
-            raise WorkerError(
-                f"collector {rank} (process {process.pid}) died with exit code {process.exitcode}"
-                f"{'; a negative code is the signal that killed it' if (process.exitcode or 0) < 0 else ''}"
-            ) from None
 
 
 def _end_fork_server() -> None:
@@ -192,13 +240,3 @@ def _end_fork_server() -> None:
 
 def _copy_into(place: int, whole: Tensor, part: Tensor) -> None:
     whole[place * len(part) : (place + 1) * len(part)].copy_(part)
-
-
-def _concatenate(messages: list[Message]) -> Message:
-    batch: Message = map_tensors(lambda *tensors: torch.cat(tensors), *messages)
-    return batch
-
-
-def open_collectors(job: CollectorJob, num_workers: int, slots_per_worker: int) -> Collectors:
-    """Worker processes, or for `num_workers` 0 a collector in this process."""
-    return WorkerPool(job, num_workers, slots_per_worker) if num_workers else SerialCollector(job)

@@ -50,6 +50,18 @@ class Progress:
         """Mean return of the last 100 episodes, or of all while there are fewer; None before the first."""
         return sum(self.returns) / len(self.returns) if self.returns else None
 
+    def metrics(self, frame_skip: int) -> dict[str, float]:
+        """What to log; nothing about episodes before the first."""
+        metrics = {
+            "train_seconds": self.train_seconds,
+            "env_steps": float(self.env_steps),
+            "frames": float(self.env_steps * frame_skip),
+            "episodes": float(self.episodes),
+        }
+        if self.returns:
+            metrics |= {"return": self.returns[-1], "episode_length": float(self.lengths[-1])}
+        return metrics
+
     def state_dict(self) -> dict[str, Any]:
         return {
             "env_steps": self.env_steps,

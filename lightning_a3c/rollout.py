@@ -44,6 +44,8 @@ class Rollout:
         discount: γ in [0, 1].
         clip_rewards: learn from the sign of the reward; episode returns stay unclipped.
         seed: of the environments' first reset.
+        on_policy: end every window with `collect`, the last ones early, so that all its transitions are of
+            the policy that was given: the A2C of the literature. Without, windows reach across calls.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Rollout:
         discount: float,
         clip_rewards: bool = False,
         seed: int | None = None,
+        on_policy: bool = False,
     ) -> None:
         mode = env.metadata.get("autoreset_mode")
         if mode not in (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP):
@@ -63,6 +66,7 @@ class Rollout:
         self.n_steps = n_steps
         self.discount = discount
         self.clip_rewards = clip_rewards
+        self.on_policy = on_policy
         self._resets_in_next_step = mode is AutoresetMode.NEXT_STEP
         self._observations = to_tensor(env.reset(seed=seed)[0])
         self._resetting = np.zeros(env.num_envs, dtype=bool)
@@ -77,13 +81,17 @@ class Rollout:
         """Step until `size` transitions are complete, and hand out the oldest `size`.
 
         Args:
-            size: transitions wanted.
+            size: transitions wanted; with `on_policy` a multiple of the number of sub-environments.
             policy_version: of the weights that `policy` acts with now.
 
         Returns:
             Transitions with B = `size`, and their report with `episode_places(size)` places.
         """
         steps_before = self.env_steps
+        if self.on_policy:
+            for _ in range(size // self.env.num_envs):
+                self._step(policy_version)
+            self._end_windows()
         while sum(len(transitions.actions) for transitions, _ in self._ready) < size:
             self._step(policy_version)
         pieces: list[Transitions] = []
@@ -132,6 +140,22 @@ class Rollout:
         self._count(rewards, is_real, ended)
         if self._resets_in_next_step:
             self._resetting = ended
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Returns and lengths of the episodes under way; all there is to keep after an `on_policy` collect."""
+        return {"returns": torch.from_numpy(self._returns.copy()), "lengths": torch.from_numpy(self._lengths.copy())}
+
+    def load_state_dict(self, state: dict[str, Tensor], observations: np.ndarray) -> None:
+        """Go on from `state` with an environment that shows `observations`."""
+        self._returns = state["returns"].numpy().copy()
+        self._lengths = state["lengths"].numpy().copy()
+        self._observations = to_tensor(observations)
+
+    def _end_windows(self) -> None:
+        values = self.policy.values(self._observations)
+        while self._window:
+            self._complete_oldest(values)
+            self._window.popleft()
 
     def _complete_oldest(self, bootstrap: Tensor) -> None:
         oldest = self._window[0]

@@ -62,6 +62,7 @@ class Batch(NamedTuple):
     report: Report
     policy_lag: Tensor  # int64 [k], learner version minus policy_version, in updates
     queue_fill: Tensor  # float32 [1], share of the workers that had a message waiting, 0 … 1
+    worker_restarts: Tensor  # int64 [1], times that a failed worker was started again so far
 
 
 def map_tensors(function: Callable[..., Any], *trees: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
 import signal
 import traceback
@@ -11,16 +12,24 @@ from dataclasses import dataclass
 import cloudpickle
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lightning_a3c.channel import ChannelWriter
 from lightning_a3c.envs import EnvConfig, clips_rewards, make_vector_env
 from lightning_a3c.payloads import MakePayload
 from lightning_a3c.policies import SoftmaxPolicy
+from lightning_a3c.replay import ReplayableEnv
 from lightning_a3c.rollout import Rollout
 from lightning_a3c.types import Message
 from lightning_a3c.weights import SharedWeights
 
+CollectorState = dict[str, dict[str, Tensor]]
+"""What a synchronous collector keeps: plain tensors, which checkpoints can hold."""
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""What users and schedulers end a run with."""
+
+_log = logging.getLogger(__name__)
 _NICENESS = 10  # below the learner, which everyone waits for; workers take the cores it leaves
 
 
@@ -36,6 +45,7 @@ class CollectorJob:
         discount: γ in [0, 1].
         size: transitions in one payload, >= 1.
         seed: of the run; each rank derives its own.
+        synchronous: every payload is of one policy only, and the state can be kept and restored.
     """
 
     env: EnvConfig
@@ -45,6 +55,7 @@ class CollectorJob:
     discount: float
     size: int
     seed: int
+    synchronous: bool = False
 
     def dumps(self) -> bytes:
         """Bytes that `pickle.loads` opens in another process, classes of a notebook or script included."""
@@ -69,24 +80,29 @@ class Collector:
     Args:
         job: what to do.
         rank: which of the run's collectors this is.
+        start: 0 for the first of this rank, 1 for the one started after its failure, …; each plays other episodes.
         weights: the learner's snapshots; one must have been published before `collect`.
     """
 
-    def __init__(self, job: CollectorJob, rank: int, weights: SharedWeights) -> None:
-        env_seed, policy_seed = (int(s) for s in np.random.SeedSequence([job.seed, rank]).generate_state(2) >> 1)
+    def __init__(self, job: CollectorJob, rank: int, weights: SharedWeights, start: int = 0) -> None:
+        entropy = [job.seed, rank, start] if start else [job.seed, rank]
+        env_seed, policy_seed = (int(s) for s in np.random.SeedSequence(entropy).generate_state(2) >> 1)
         self.rank = rank
         self.job = job
         self._net = copy.deepcopy(job.net).cpu().eval()
         self._weights = weights
         self._version = 0
-        self._env = make_vector_env(job.env)
+        env = make_vector_env(job.env)
+        self._env = ReplayableEnv(env, env_seed) if job.synchronous else env
+        self._policy = SoftmaxPolicy(self._net, seed=policy_seed)
         self._rollout = Rollout(
             self._env,
-            SoftmaxPolicy(self._net, seed=policy_seed),
+            self._policy,
             n_steps=job.n_steps,
             discount=job.discount,
             clip_rewards=clips_rewards(job.env),
             seed=env_seed,
+            on_policy=job.synchronous,
         )
 
     def collect(self) -> Message:
@@ -95,20 +111,46 @@ class Collector:
         transitions, report = self._rollout.collect(self.job.size, self._version)
         return Message(self.job.make_payload(self._net, transitions, self.rank), report)
 
+    def state_dict(self) -> CollectorState:
+        """All that decides what a synchronous collector does next, but the weights."""
+        assert isinstance(self._env, ReplayableEnv)
+        return {
+            "env": self._env.state_dict(),
+            "policy": {"generator": self._policy.generator_state},
+            "rollout": self._rollout.state_dict(),
+        }
+
+    def load_state_dict(self, state: CollectorState) -> None:
+        """Bring the environments, the sampling and the episodes under way back to `state`."""
+        assert isinstance(self._env, ReplayableEnv)
+        observations, is_same = self._env.load_state_dict(state["env"])
+        if not is_same:
+            _log.warning(
+                "%s is not determined by its seed and the actions: the episodes under way go on elsewhere than they "
+                "did, so this run will differ from one that was not interrupted",
+                self.job.env.id,
+            )
+        self._policy.generator_state = state["policy"]["generator"]
+        self._rollout.load_state_dict(state["rollout"], observations)
+
     def close(self) -> None:
         self._env.close()
 
 
-def run_worker(rank: int, job: bytes, weights: SharedWeights, writer: ChannelWriter) -> None:
+def run_worker(
+    rank: int, start: int, job: bytes, weights: SharedWeights, writer: ChannelWriter, state: CollectorState | None
+) -> None:
     """A collector process: collect whenever a slot is free, until the learner closes its end."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the learner decides
+    for number in STOP_SIGNALS:  # they reach the whole group; the learner decides
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
     os.nice(_NICENESS)
     try:
-        collector = Collector(cloudpickle.loads(job), rank, weights)
+        collector = Collector(cloudpickle.loads(job), rank, weights, start)
+        if state is not None:
+            collector.load_state_dict(state)
         while True:
-            writer.wait_for_slot()  # before acting, so that what waits in the channel is young
+            writer.wait_for_slot(collector.state_dict)  # before acting, so that what waits in the channel is young
             writer.send(collector.collect())
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return

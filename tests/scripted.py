@@ -5,12 +5,15 @@ Registered on import: `gymnasium.make("SeededLength-v0")`, `gymnasium.make("Scri
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 from torch import Tensor
 
 Ending = Literal["terminated", "truncated", "both"]
@@ -100,6 +103,18 @@ class FailingEnv(SeededLengthEnv):
         return super().step(action)
 
 
+class ChaoticCartPole(CartPoleEnv):
+    """CartPole that now and then breaks or takes its time."""
+
+    def step(self, action: int) -> Any:
+        chance = random.random()
+        if chance < 1 / 4000:
+            raise RuntimeError("the environment broke by chance")
+        if chance < 1 / 500:
+            time.sleep(0.05)
+        return super().step(action)
+
+
 class NumberPolicy:
     """Values a state at the number it shows, and acts with that number's parity."""
 
@@ -114,6 +129,7 @@ for _id, _name in (
     ("Scripted-v0", "ScriptedEnv"),
     ("SeededLength-v0", "SeededLengthEnv"),
     ("Failing-v0", "FailingEnv"),
+    ("ChaoticCartPole-v0", "ChaoticCartPole"),
 ):
     if _id not in gymnasium.registry:
-        gymnasium.register(_id, entry_point=f"tests.scripted:{_name}")
+        gymnasium.register(_id, entry_point=f"tests.scripted:{_name}", max_episode_steps=500)

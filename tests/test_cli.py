@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from lightning_a3c.cli import main
+from lightning_a3c.__main__ import main
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from lightning_a3c import A3CModule, CollectorDataModule, CollectorDataset, EnvConfig
+from lightning_a3c import A3CModule, CollectorDataModule, CollectorDataset, EnvConfig, Supervision
 from lightning_a3c.pool import WorkerError, WorkerPool
 
 
@@ -106,8 +106,53 @@ def test_workers_live_across_epochs_and_end_with_close() -> None:
     stream.close()
 
 
-def test_a_killed_worker_ends_the_stream_with_its_rank_and_signal() -> None:
-    stream = dataset(updates_per_epoch=10_000)
+def test_a_killed_worker_is_started_again_while_the_other_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    stream = dataset(updates_per_epoch=10_000, supervision=Supervision(first_delay=0.1))
+    batches = iter(stream)
+    next(batches)
+    first = pool_of(stream).pids
+    os.kill(first[1], signal.SIGKILL)
+    for batch in batches:
+        assert len(batch.payload.returns) == 32
+        if batch.worker_restarts == 1 and len(pool_of(stream).pids) == 2:
+            break
+    second = pool_of(stream).pids
+    assert second[0] == first[0]
+    assert second[1] != first[1]
+    assert f"collector 1 (process {first[1]}) died with exit code -9" in caplog.text
+    stream.close()
+    assert all(gone(pid) for pid in first + second)
+
+
+def test_a_worker_that_hangs_is_killed_and_started_again(caplog: pytest.LogCaptureFixture) -> None:
+    stream = dataset(updates_per_epoch=100_000, supervision=Supervision(first_delay=0.1, timeout=10))
+    batches = iter(stream)
+    next(batches)
+    pid = pool_of(stream).pids[0]
+    os.kill(pid, signal.SIGSTOP)
+    restarted = next(batch for batch in batches if batch.worker_restarts == 1)
+    assert len(restarted.payload.returns) == 32
+    assert f"collector 0 (process {pid}) hangs: it sent nothing for 10 s" in caplog.text
+    stream.close()
+    assert gone(pid)
+
+
+def test_a_worker_that_fails_at_once_each_time_ends_the_stream_with_its_tracebacks() -> None:
+    env = EnvConfig("tests.scripted:Failing-v0", num_envs=1)
+    supervision = Supervision(max_restarts=2, first_delay=0.1)
+    stream = dataset(
+        env=env, num_workers=1, micro_batch_size=8, batch_size=8, updates_per_epoch=500, supervision=supervision
+    )
+    with pytest.raises(WorkerError, match=r"(?s)max_restarts allows \(2 in 300 s\); the last failures:\n") as failure:
+        list(stream)
+    assert str(failure.value).count("RuntimeError: the environment broke on purpose") == 3
+    # all that was announced before each 200th step is taken; the last window of 4 steps was not complete
+    assert stream.state_dict()["position"] == 3 * ((200 - 1 - 4) // 8)
+    stream.close()
+
+
+def test_without_restarts_a_killed_worker_ends_the_stream_with_its_rank_and_signal() -> None:
+    stream = dataset(updates_per_epoch=10_000, supervision=Supervision(max_restarts=0))
     batches = iter(stream)
     next(batches)
     pids = pool_of(stream).pids
@@ -123,7 +168,9 @@ def test_a_killed_worker_ends_the_stream_with_its_rank_and_signal() -> None:
 
 def test_an_exception_in_a_worker_arrives_with_traceback_and_rank() -> None:
     env = EnvConfig("tests.scripted:Failing-v0", num_envs=1)
-    stream = dataset(env=env, micro_batch_size=8, batch_size=8, updates_per_epoch=50)
+    stream = dataset(
+        env=env, micro_batch_size=8, batch_size=8, updates_per_epoch=50, supervision=Supervision(max_restarts=0)
+    )
     with pytest.raises(WorkerError, match=r"(?s)collector \d raised:\nTraceback.*the environment broke on purpose"):
         list(stream)
     stream.close()
@@ -169,6 +216,36 @@ def test_a_script_ends_though_it_forgets_to_close_or_is_a_child_itself(
     command = [sys.executable, "script.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
     assert (done.returncode, done.stdout, done.stderr) == (0, output, "")
+
+
+ORPHANS = """
+import time
+
+from lightning_a3c import A3CModule, CollectorDataModule
+
+if __name__ == "__main__":
+    data = CollectorDataModule(num_workers=2)
+    dataset = data.dataset(A3CModule.for_data(data).net)
+    next(iter(dataset))
+    print(*dataset._collectors.pids, flush=True)
+    time.sleep(100)
+"""
+
+
+def test_workers_end_and_nothing_stays_when_the_learner_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(ORPHANS)
+    shared = set(os.listdir("/dev/shm"))
+    learner = subprocess.Popen([sys.executable, "script.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert learner.stdout is not None
+    pids = [int(pid) for pid in learner.stdout.readline().split()]
+    assert len(pids) == 2
+    learner.kill()
+    learner.communicate()
+    deadline = time.monotonic() + 5
+    while not all(gone(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert all(gone(pid) for pid in pids)
+    assert set(os.listdir("/dev/shm")) <= shared
 
 
 def test_a_data_loader_with_workers_is_refused() -> None:

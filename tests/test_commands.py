@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lightning_a3c.cli import main
+from lightning_a3c.__main__ import main
 
 
 def test_plot_writes_a_png_and_an_svg_and_says_where(

@@ -19,9 +19,11 @@ REINFORCEMENT_LEARNING = frozenset(
     {"envs", "networks", "returns", "losses", "policies", "rollout", "payloads", "evaluation", "progress", "module"}
 )
 LIGHTNING = frozenset(
-    {"pytorch_lightning", "lightning", "module", "data", "callbacks", "recording", "progress_bar", "cli"}
+    {"pytorch_lightning", "lightning", "module", "data", "dataset", "callbacks", "recording", "progress_bar", "cli"}
 )
-PROCESSES = frozenset({"multiprocessing", "torch.multiprocessing", "pool", "worker", "channel", "shared_tensors"})
+PROCESSES = frozenset(
+    {"multiprocessing", "torch.multiprocessing", "pool", "worker", "worker_process", "channel", "shared_tensors"}
+)
 
 
 class Room(NamedTuple):
@@ -39,7 +41,10 @@ def never(*names):
 
 ROOMS = {
     "types": only("torch"),
-    "envs": only("gymnasium", "ale_py", "numpy"),
+    "envs": only("gymnasium", "ale_py", "numpy", "env_checks"),
+    "env_checks": only("gymnasium", "numpy"),
+    "replay": only("gymnasium", "ale_py", "numpy", "torch", never=["torch.multiprocessing"]),
+    "supervision": only(),
     "networks": only("torch"),
     "returns": only("torch"),
     "losses": only("torch"),
@@ -57,7 +62,11 @@ ROOMS = {
     "channel": only("torch", "types", "shared_tensors", never=REINFORCEMENT_LEARNING),
     "worker": never(*LIGHTNING),
     "pool": never(*LIGHTNING),
+    "worker_process": never(*LIGHTNING),
+    "collectors": never(*LIGHTNING),
+    "dataset": never("torch.optim", "envs", "module", "data", "callbacks", "cli"),
     "data": never("torch.optim", "module", "callbacks", "cli"),
+    "checkpoints": only("torch", "lightning_fabric", "files"),
     "module": never("envs", "rollout", "data", "callbacks", "cli", "gymnasium", "ale_py", *PROCESSES),
     "callbacks": never("rollout", "cli"),
     "recording": never("rollout", "cli", "optim"),
@@ -66,11 +75,7 @@ ROOMS = {
     "plots": only("numpy", "matplotlib", "runs"),
     "report": only("numpy", "jinja2", "files", "plots", "progress", "runs"),
     "commands": never("pytorch_lightning", "matplotlib", "jinja2", "cli"),
-    "cli": only(
-        *("pytorch_lightning", "commands", "data", "files", "module", "progress_bar", "recording"),
-        *("pool.WorkerError", "shared_tensors.NoFreeSharedMemory"),  # only the errors, to show them without traceback
-        never=["multiprocessing", "torch.multiprocessing"],
-    ),
+    "cli": only("pytorch_lightning", "files", "module", "progress_bar", never=["multiprocessing"]),
 }
 ENTRANCES = {"__init__", "__main__", "version"}
 

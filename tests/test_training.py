@@ -19,8 +19,10 @@ from lightning_a3c import (
     StopAfterEnvSteps,
     StopWhenSolved,
 )
+from lightning_a3c.module import NonFiniteLoss
 
 MODES = ["data", "gradient"]
+GRADIENT_ONLY = ["worker_grad_norm", "dropped_gradients"]
 
 
 def data(**changes: object) -> CollectorDataModule:
@@ -72,7 +74,7 @@ def test_every_documented_metric_is_logged(mode: str, tmp_path: Path) -> None:
     expected = {"return", "return_100", "steps/s", "advantage", "value", "batch_return", "loss_entropy", "loss_policy"}
     expected |= {"loss_value", "loss_total", "entropy", "grad_norm", "explained_variance", "policy_lag", "queue_fill"}
     expected |= {"train_seconds", "env_steps", "frames", "episodes", "episode_length"}
-    expected |= {"worker_grad_norm", "dropped_gradients"} if mode == "gradient" else set()
+    expected |= {"worker_restarts", *(GRADIENT_ONLY if mode == "gradient" else ["skipped_updates"])}
     assert logged == expected
     assert [name for name in logged if f"`{name}`" not in documented] == []
 
@@ -207,7 +209,46 @@ def test_an_exception_in_training_ends_the_workers_and_leaves_a_checkpoint(tmp_p
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 7
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def poison(monkeypatch: pytest.MonkeyPatch, updates: set[int]) -> None:
+    """Make the returns of these updates, counted from 0, NaN."""
+    step = A3CModule.training_step
+
+    def poisoned(self: A3CModule, batch: object, batch_idx: int) -> object:
+        if batch_idx in updates:
+            batch.payload.returns.fill_(float("nan"))
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(A3CModule, "training_step", poisoned)
+
+
+def test_an_update_with_a_gradient_that_is_not_finite_is_skipped_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch, {2, 3, 7})
+    stream = data(num_workers=0)
+    module = A3CModule.for_data(stream, max_skipped_in_a_row=3)
+    run = trainer("data", tmp_path, max_steps=10)
+    run.fit(module, datamodule=stream)
+    assert module.skipped_updates == run.callback_metrics["skipped_updates"] == 3
+    assert all(parameter.isfinite().all() for parameter in module.parameters())
+    assert {int(state["step"]) for state in run.optimizers[0].state.values()} == {7}
+
+
+def test_too_many_skipped_updates_in_a_row_end_training_with_the_last_good_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch, {4, 5, 6})
+    stream = data(num_workers=0)
+    module = A3CModule.for_data(stream, max_skipped_in_a_row=3)
+    checkpoint = ModelCheckpoint(dirpath=tmp_path, save_last=True, save_on_exception=True)
+    with pytest.raises(NonFiniteLoss, match=r"3 updates in a row had the gradient norm nan; .*lower the learning rate"):
+        trainer("data", tmp_path, checkpoint, max_steps=10).fit(module, datamodule=stream)
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert {int(state["step"]) for state in saved["optimizer_states"][0]["state"].values()} == {4}
+    assert all(tensor.isfinite().all() for tensor in saved["state_dict"].values())
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_ends_everything_and_leaves_a_checkpoint(sent: signal.Signals, tmp_path: Path) -> None:
     checkpoint = f"{{dirpath: {tmp_path}, save_last: true, save_on_exception: true}}"
     command = [sys.executable, "-m", "lightning_a3c", "fit", "--trainer.max_epochs=-1", "--trainer.logger=false"]
@@ -224,7 +265,7 @@ def test_a_signal_ends_everything_and_leaves_a_checkpoint(sent: signal.Signals, 
         workers = [worker for helper in helpers for worker in children_of(helper)]
         run.send_signal(sent)
         errors = run.stderr.read()
-        assert run.wait(timeout=60) == (1 if sent == signal.SIGINT else 128 + signal.SIGTERM)
+        assert run.wait(timeout=60) == 128 + sent
     finally:
         run.kill()
         run.communicate()

@@ -1,0 +1,32 @@
+"""How checkpoints are written and read: whole or not at all, and without executing what is in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning_fabric.plugins import TorchCheckpointIO
+from lightning_fabric.utilities.cloud_io import _is_local_file_protocol
+from lightning_fabric.utilities.types import _PATH
+
+from lightning_a3c.files import replacing
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Lightning's own files; a process killed while it saves leaves the previous one.
+
+    Lightning writes to a temporary file first too, but in the folder for temporary files, from which a move
+    to another disk is a copy that can be cut off.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None) -> None:
+        if not _is_local_file_protocol(str(path)):
+            return super().save_checkpoint(checkpoint, path, storage_options)
+        with replacing(path) as partial:
+            torch.save(checkpoint, partial)
+
+    def load_checkpoint(
+        self, path: _PATH, map_location: Any | None = lambda storage, loc: storage, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Tensors and plain values only, whatever was asked for."""
+        return super().load_checkpoint(path, map_location, weights_only=True)

@@ -1,0 +1,148 @@
+"""The stream of experience as a PyTorch dataset. Owns the life of the collectors; knows nothing of optimizers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from lightning_utilities.core.rank_zero import rank_zero_warn
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+from torch import nn
+from torch.utils.data import IterableDataset, get_worker_info
+
+from lightning_a3c.collectors import Collectors, open_collectors
+from lightning_a3c.pool import Interrupted, WorkerError
+from lightning_a3c.supervision import Supervision
+from lightning_a3c.types import Batch
+from lightning_a3c.worker import CollectorJob, CollectorState
+
+
+class CollectorDataset(IterableDataset[Batch]):
+    """Batches of fresh experience, one an update, `updates_per_epoch` of them an epoch.
+
+    Whenever a batch is asked for, the network's weights are published to the collectors first: a
+    plain loop of `for batch in dataset` with an optimizer step inside trains with current data,
+    without a further call. The length is known, so nothing is prefetched.
+    Collectors start with the first batch and live until `close`, across epochs.
+
+    Args:
+        job: what each collector does.
+        net: the learner's network, on any device.
+        num_workers: collector processes; 0 collects in this process.
+        messages_per_batch: payloads concatenated to one batch, >= 1.
+        updates_per_epoch: batches in an epoch, >= 1.
+        slots_per_worker: see `WorkerPool`.
+        learner_threads: see `CollectorDataModule`.
+        supervision: what becomes of collectors that fail.
+
+    Raises:
+        RuntimeError: iterated inside a DataLoader worker.
+        WorkerError: a collector failed more often than it may.
+        NoFreeSharedMemory: /dev/shm is too small.
+    """
+
+    def __init__(
+        self,
+        job: CollectorJob,
+        net: nn.Module,
+        num_workers: int,
+        messages_per_batch: int,
+        updates_per_epoch: int,
+        slots_per_worker: int = 2,
+        learner_threads: int | None = None,
+        supervision: Supervision = Supervision(),
+    ) -> None:
+        self.job = job
+        self.net = net
+        self.num_workers = num_workers
+        self.messages_per_batch = messages_per_batch
+        self.updates_per_epoch = updates_per_epoch
+        self.slots_per_worker = slots_per_worker
+        self.learner_threads = learner_threads
+        self.supervision = supervision
+        self.is_interrupted: Callable[[], bool] = _never  # looked at while waiting for a batch
+        self._collectors: Collectors | None = None
+        self._states: list[CollectorState] | None = None  # where synchronous collectors begin when opened
+        self._position = 0  # batches handed out in this epoch
+        self._threads_before = torch.get_num_threads()
+
+    def __len__(self) -> int:
+        return self.updates_per_epoch
+
+    def __iter__(self) -> Iterator[Batch]:
+        if get_worker_info() is not None:
+            raise RuntimeError(
+                "CollectorDataset starts its own processes and cannot run in those of a DataLoader: "
+                "use DataLoader(dataset, batch_size=None, num_workers=0), or iterate the dataset itself"
+            )
+        if self._position == self.updates_per_epoch:
+            self._position = 0
+        while self._position < self.updates_per_epoch:
+            batch = self._next_batch()
+            self._position += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """How much of the epoch is done, and for a synchronous job where the collectors are, for an exact resume."""
+        return {"position": self._position, "collectors": self._collector_states()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._position = state_dict["position"]
+        states = state_dict.get("collectors")
+        if states is None or not self.job.synchronous:
+            return
+        theirs = len(states), len(states[0]["env"]["episodes"])
+        ours = max(1, self.num_workers), self.job.env.num_envs
+        if theirs == ours:
+            self._states = states
+        else:
+            rank_zero_warn(
+                f"the checkpoint has {theirs[0]} collectors × {theirs[1]} environments, this run "
+                f"{ours[0]} × {ours[1]}: all episodes begin anew"
+            )
+
+    def close(self) -> None:
+        """End the collectors; a later iteration starts new ones."""
+        if self._collectors is not None:
+            self._states = self._collector_states()
+            self._collectors.close()
+            self._collectors = None
+            torch.set_num_threads(self._threads_before)
+
+    def _collector_states(self) -> list[CollectorState] | None:
+        if not self.job.synchronous or self._collectors is None:
+            return self._states
+        try:
+            return self._collectors.state_dict()
+        except WorkerError as error:
+            rank_zero_warn(f"{error}; what is resumed from here begins all episodes anew")
+            return None
+
+    def _open(self) -> Collectors:
+        collectors = open_collectors(self.job, self.num_workers, self.slots_per_worker, self.supervision, self._states)
+        self._threads_before = torch.get_num_threads()
+        if self.num_workers:
+            # threads that wait for a core that a worker has are worse than no threads
+            torch.set_num_threads(self.learner_threads or max(1, self._threads_before - self.num_workers))
+        return collectors
+
+    def _next_batch(self) -> Batch:
+        if self._collectors is None:
+            self._collectors = self._open()
+        self._collectors.weights.publish(self.net)
+        try:
+            message, queue_fill = self._collectors.take(self.messages_per_batch, self.is_interrupted)
+        except Interrupted:
+            raise SIGTERMException from None  # as Lightning does between batches
+        return Batch(
+            payload=message.payload,
+            report=message.report,
+            policy_lag=self._collectors.weights.version - message.report.policy_version,
+            queue_fill=torch.tensor([queue_fill]),
+            worker_restarts=torch.tensor([self._collectors.restarts]),
+        )
+
+
+def _never() -> bool:
+    return False

@@ -1,0 +1,91 @@
+"""A vector environment that can be brought back to where it was, by playing its episodes again.
+
+Knows no policy and no process.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from ale_py.vector_env import AtariVectorEnv
+from gymnasium.vector import VectorEnv, VectorWrapper
+from torch import Tensor
+
+
+class ReplayableEnv(VectorWrapper):
+    """Resets each sub-environment itself, in the step its episode ends, with a seed of that episode's own.
+
+    So the episode's number and the actions since its start say where a sub-environment is. That holds for
+    environments that a seed and actions determine; `load_state_dict` tells whether it did.
+
+    Args:
+        env: resets in the same step by itself too; that reset is overridden.
+        seed: of the run and the worker; episode e of sub-environment i is seeded from (seed, i, e).
+    """
+
+    def __init__(self, env: VectorEnv, seed: int) -> None:
+        super().__init__(env)
+        self._seed = seed
+        self._episodes = np.zeros(env.num_envs, dtype=np.int64)
+        self._actions: list[list[int]] = [[] for _ in range(env.num_envs)]
+        self._observations: np.ndarray = np.empty(0)
+
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin episode 0 everywhere; `seed` is that of the constructor."""
+        self._episodes[:] = 0
+        return self._begin(np.ones(self.num_envs, dtype=bool))
+
+    def step(self, actions: np.ndarray) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        observations, rewards, terminated, truncated, info = self.env.step(actions)
+        for taken, action in zip(self._actions, actions.tolist(), strict=True):
+            taken.append(action)
+        self._observations = observations
+        ended = terminated | truncated
+        if ended.any():
+            self._episodes[ended] += 1
+            observations, _ = self._begin(ended)
+        return observations, rewards, terminated, truncated, info
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Where every sub-environment is.
+
+        Returns:
+            `episodes`, int64 [E]: the number of each one's episode; `lengths`, int64 [E], and `actions`,
+            int64 [sum of lengths]: the actions taken in them, one after the other; `observations`: what they show.
+        """
+        return {
+            "episodes": torch.from_numpy(self._episodes.copy()),
+            "lengths": torch.tensor([len(actions) for actions in self._actions]),
+            "actions": torch.tensor([action for actions in self._actions for action in actions], dtype=torch.int64),
+            "observations": torch.from_numpy(self._observations.copy()),
+        }
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> tuple[np.ndarray, bool]:
+        """Play the episodes under way again; the observations now, and whether they are those of `state`."""
+        lengths = state["lengths"].tolist()
+        histories = [part.tolist() for part in torch.split(state["actions"], lengths)]
+        last = max(lengths)
+        self._begin(np.ones(self.num_envs, dtype=bool))
+        for t in range(last + 1):
+            begins = np.array([t == last - length for length in lengths])
+            if begins.any():
+                self._episodes[begins] = state["episodes"].numpy()[begins]
+                self._begin(begins)
+            if t < last:  # those not yet at their start play anything meanwhile
+                places = [t - (last - length) for length in lengths]
+                self.step(np.array([h[place] if place >= 0 else 0 for h, place in zip(histories, places, strict=True)]))
+        return self._observations, np.array_equal(self._observations, state["observations"].numpy())
+
+    def _begin(self, which: np.ndarray) -> tuple[Any, dict[str, Any]]:
+        indices = np.flatnonzero(which)
+        seeds = np.zeros(self.num_envs, dtype=np.int64)
+        for index in indices:
+            self._actions[index] = []
+            entropy = np.random.SeedSequence([self._seed, int(index), int(self._episodes[index])])
+            seeds[index] = entropy.generate_state(1)[0] >> 1
+        native = isinstance(self.env.unwrapped, AtariVectorEnv)
+        seed: Any = seeds[indices] if native else seeds.tolist()
+        self._observations, info = self.env.reset(seed=seed, options={"reset_mask": which})
+        return self._observations, info

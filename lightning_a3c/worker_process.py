@@ -1,0 +1,85 @@
+"""One collector process as the learner sees it: started, read, ended. Decides nothing."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+
+from lightning_a3c.channel import open_channel
+from lightning_a3c.types import Message
+from lightning_a3c.weights import SharedWeights
+from lightning_a3c.worker import CollectorState, run_worker
+
+_OBITUARY_SECONDS = 3.0  # for a process whose channel is closed to be gone
+
+
+class WorkerProcess:
+    """One collector process and its channel; each start after the first gets a new channel and a fresh seed."""
+
+    def __init__(self, rank: int, template: Message, slots: int, context: ForkServerContext) -> None:
+        self.rank = rank
+        self.process: ForkServerProcess | None = None
+        self.start_at = 0.0  # not before
+        self.active_at = 0.0  # when it last sent something or got room to
+        self._template = template
+        self._slots = slots
+        self._context = context
+        self._starts = 0
+        self._is_open = False
+        self._open_channel()
+
+    def start(self, job: bytes, weights: SharedWeights, state: CollectorState | None) -> None:
+        if not self._is_open:
+            self._open_channel()
+        self.process = self._context.Process(
+            target=run_worker,
+            args=(self.rank, self._starts, job, weights, self.writer, state),
+            name=f"collector-{self.rank}",
+            daemon=True,
+        )
+        self.process.start()
+        self.writer.close()  # or the learner would hold the pipe of a dead worker open
+        self._starts += 1
+        self.active_at = time.monotonic()
+
+    def receive(self) -> tuple[int, Message]:
+        slot, message = self.reader.receive()
+        self.active_at = time.monotonic()
+        return slot, message
+
+    def release(self, slot: int) -> None:
+        self.active_at = time.monotonic()
+        with suppress(BrokenPipeError, ConnectionResetError):  # it died meanwhile; the next look at it tells
+            self.reader.release(slot)
+
+    def obituary(self) -> str:
+        """How the process ended."""
+        assert self.process is not None
+        self.process.join(_OBITUARY_SECONDS)
+        code = self.process.exitcode or 0
+        return (
+            f"collector {self.rank} (process {self.process.pid}) died with exit code {self.process.exitcode}"
+            f"{'; a negative code is the signal that killed it' if code < 0 else ''}"
+        )
+
+    def close_channel(self) -> None:
+        if self._is_open:
+            self.reader.close()
+            self.writer.close()
+            self._is_open = False
+
+    def end(self, deadline: float) -> None:
+        """Wait for the process until `deadline`, then kill it."""
+        if self.process is None:
+            return
+        self.process.join(max(0.0, deadline - time.monotonic()))
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+        self.process.close()
+        self.process = None
+
+    def _open_channel(self) -> None:
+        self.reader, self.writer = open_channel(self._template, self._slots, self._context)
+        self._is_open = True

@@ -1,0 +1,93 @@
+"""Checkpoint files: whole whatever happens, and never executed."""
+
+import multiprocessing
+import os
+import pickle
+import random
+import time
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig
+from lightning_a3c.__main__ import main
+from lightning_a3c.checkpoints import WholeCheckpoints
+
+SIZE = 2_000_000
+
+
+def save_again_and_again(path: Path) -> None:
+    number = 0
+    while True:
+        number += 1
+        WholeCheckpoints().save_checkpoint({"weights": torch.full((SIZE,), number)}, path)
+
+
+def test_a_process_killed_while_it_saves_leaves_a_whole_checkpoint_fifty_times(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    chance = random.Random(0)
+    context = multiprocessing.get_context("forkserver")
+    killed_while_saving = 0
+    for _ in range(50):
+        process = context.Process(target=save_again_and_again, args=(path,))
+        process.start()
+        deadline = time.monotonic() + 60
+        started = path.stat().st_mtime_ns if path.exists() else 0
+        while not path.exists() or path.stat().st_mtime_ns == started:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        time.sleep(chance.uniform(0, 0.03))
+        process.kill()
+        process.join()
+        weights = torch.load(path, weights_only=True)["weights"]
+        assert len(weights) == SIZE
+        assert (weights == weights[0]).all()
+        killed_while_saving += len(list(tmp_path.glob(".*partial*"))) > 0
+        for partial in tmp_path.glob(".*partial*"):
+            partial.unlink()
+    assert killed_while_saving > 5
+
+
+class Malicious:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, (f"touch {self.marker}",)
+
+
+def test_a_malicious_checkpoint_is_refused_and_nothing_in_it_is_executed(tmp_path: Path) -> None:
+    data = CollectorDataModule(EnvConfig("CartPole-v1", num_envs=2), num_workers=0)
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    path = tmp_path / "stranger.ckpt"
+    torch.save({"state_dict": Malicious(tmp_path / "executed")}, path)
+    with pytest.raises(pickle.UnpicklingError):
+        trainer.fit(A3CModule.for_data(data), datamodule=data, ckpt_path=path, weights_only=False)
+    with pytest.raises(SystemExit, match=r"stranger.ckpt is not a checkpoint of this package"):
+        main(["play", "--ckpt_path", str(path), "--video", str(tmp_path / "a.mp4")])
+    assert [file.name for file in tmp_path.iterdir()] == ["stranger.ckpt"]
+
+
+def test_yaml_with_python_objects_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(f"data: !!python/object/apply:os.system ['touch {tmp_path / 'executed'}']")
+    monkeypatch.setattr("sys.argv", ["lightning-a3c", "fit", f"--config={config}"])
+    with pytest.raises(SystemExit):
+        main()
+    assert [file.name for file in tmp_path.iterdir()] == ["config.yaml"]
+
+
+def test_trainers_write_whole_checkpoints_unless_told_otherwise(tmp_path: Path) -> None:
+    class Own(WholeCheckpoints):
+        pass
+
+    for plugins, kind in (([], WholeCheckpoints), ([Own()], Own)):
+        data = CollectorDataModule(EnvConfig("CartPole-v1", num_envs=2), num_workers=0)
+        trainer = pl.Trainer(
+            accelerator="cpu", max_steps=1, logger=False, enable_progress_bar=False, plugins=plugins,
+            enable_checkpointing=False, enable_model_summary=False,
+        )  # fmt: skip
+        trainer.fit(A3CModule.for_data(data), datamodule=data)
+        assert type(trainer.strategy.checkpoint_io) is kind

@@ -1,0 +1,60 @@
+"""When failed workers may start again: rules worked by hand, and properties of any history of failures."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightning_a3c.supervision import Failure, FailureLog, Supervision
+
+
+def test_delays_double_with_each_failure_and_then_end() -> None:
+    log = FailureLog(Supervision(max_restarts=3, first_delay=0.5))
+    assert [log.record(Failure(float(t), 0, "died")) for t in range(4)] == [0.5, 1.0, 2.0, None]
+
+
+def test_failures_outside_the_window_are_forgotten() -> None:
+    log = FailureLog(Supervision(max_restarts=1, window=10, first_delay=1))
+    assert [log.record(Failure(time, 0, "died")) for time in (0.0, 10.5, 21.0)] == [1, 1, 1]
+    assert log.record(Failure(30.9, 0, "died")) is None
+    assert log.total == 4
+
+
+def test_each_worker_has_failures_of_its_own() -> None:
+    log = FailureLog(Supervision(max_restarts=1))
+    assert log.record(Failure(0.0, 0, "died")) is not None
+    assert log.record(Failure(0.0, 1, "died")) is not None
+    assert log.record(Failure(1.0, 1, "died")) is None
+
+
+def test_the_summary_has_the_last_reasons() -> None:
+    log = FailureLog(Supervision(max_restarts=9))
+    for time, reason in enumerate(("first", "second", "third", "fourth")):
+        log.record(Failure(float(time), 0, reason))
+    assert log.summary() == "second\nthird\nfourth"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "bound"), [("max_restarts", -1, ">= 0"), ("window", 0, "> 0"), ("timeout", -2.0, "> 0")]
+)
+def test_values_out_of_range_are_refused(name: str, value: float, bound: str) -> None:
+    with pytest.raises(ValueError, match=f"data.supervision.{name} must be {bound}, got {value}"):
+        Supervision(**{name: value})
+
+
+@given(
+    st.integers(0, 4),
+    st.floats(1, 100),
+    st.lists(st.tuples(st.floats(0, 30), st.integers(0, 2)), min_size=1, max_size=60),
+)
+def test_no_worker_is_started_more_often_in_a_window_than_allowed(
+    max_restarts: int, window: float, failures: list[tuple[float, int]]
+) -> None:
+    log = FailureLog(Supervision(max_restarts, window))
+    now, starts = 0.0, []
+    for wait, rank in failures:
+        now += wait
+        if log.record(Failure(now, rank, "")) is not None:
+            starts.append((now, rank))
+    for end, _ in starts:
+        for rank in range(3):
+            assert sum(own == rank and end - window <= at <= end for at, own in starts) <= max_restarts

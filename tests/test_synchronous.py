@@ -1,0 +1,185 @@
+"""Lock step: the same seed gives the same run, bit by bit, and a resumed run goes on as if nothing had happened."""
+
+import os
+import random
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import CSVLogger
+
+import tests.scripted  # noqa: F401  registers Failing-v0
+from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig, GradientParallel
+from lightning_a3c.envs import make_vector_env
+from lightning_a3c.pool import WorkerError, WorkerPool
+from lightning_a3c.replay import ReplayableEnv
+from lightning_a3c.runs import read_run
+
+MODES = ["data", "gradient"]
+CLOCKS = {"steps/s", "train_seconds"}  # all that may differ between two runs
+
+
+def data(env_id: str, **changes: object) -> CollectorDataModule:
+    values = {"num_workers": 2, "micro_batch_size": 16, "batch_size": 32, "updates_per_epoch": 30, "seed": 5}
+    return CollectorDataModule(EnvConfig(env_id, num_envs=4), synchronous=True, **(values | changes))
+
+
+def train(
+    mode: str, env_id: str, updates: int, folder: Path, *callbacks: pl.Callback, resume: Path | None = None
+) -> tuple[A3CModule, dict[str, list[float]], Path]:
+    """The trained module, what it logged, and a checkpoint."""
+    torch.manual_seed(0)
+    stream = data(env_id)
+    module = A3CModule.for_data(stream, mode=mode)
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_steps=updates,
+        max_epochs=-1,
+        callbacks=[*([GradientParallel()] if mode == "gradient" else []), *callbacks],
+        logger=CSVLogger(folder, name="", version=""),
+        log_every_n_steps=10,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, datamodule=stream, ckpt_path=resume)
+    trainer.save_checkpoint(folder / "end.ckpt")
+    logged = {key: values.tolist() for key, values in read_run(folder).columns.items() if key not in CLOCKS}
+    return module, logged, folder / "end.ckpt"
+
+
+def assert_same_weights(one: A3CModule, other: A3CModule) -> None:
+    for name, tensor in one.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[name]), name
+
+
+class Delays(pl.Callback):
+    """Stops a worker for a moment, again and again, at random."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.training = True
+        self.stopped = 0
+        self.thread = threading.Thread(target=self._disturb, args=(trainer,))
+        self.thread.start()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.training = False
+        self.thread.join()
+
+    def _disturb(self, trainer: pl.Trainer) -> None:
+        chance = random.Random(0)
+        while self.training:
+            pool = trainer.datamodule._dataset._collectors
+            if isinstance(pool, WorkerPool) and pool.pids:
+                pid = chance.choice(pool.pids)
+                os.kill(pid, signal.SIGSTOP)
+                time.sleep(chance.uniform(0, 0.05))
+                os.kill(pid, signal.SIGCONT)
+                self.stopped += 1
+            time.sleep(chance.uniform(0, 0.03))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("env_id", ["CartPole-v1", pytest.param("PongNoFrameskip-v4", marks=pytest.mark.slow)])
+def test_two_runs_are_bit_identical_however_their_workers_are_delayed(mode: str, env_id: str, tmp_path: Path) -> None:
+    first, logged, _ = train(mode, env_id, 200, tmp_path / "first")
+    delays = Delays()
+    second, logged_again, _ = train(mode, env_id, 200, tmp_path / "second", delays)
+    assert delays.stopped > 10
+    assert_same_weights(first, second)
+    assert str(logged) == str(logged_again)  # as text, where NaN equals NaN
+    assert set(logged["policy_lag"]) == {0.0}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("env_id", ["CartPole-v1", pytest.param("BreakoutNoFrameskip-v4", marks=pytest.mark.slow)])
+def test_a_resumed_run_equals_one_that_was_not_interrupted(mode: str, env_id: str, tmp_path: Path) -> None:
+    whole, _, _ = train(mode, env_id, 140, tmp_path / "whole")
+    _, _, checkpoint = train(mode, env_id, 75, tmp_path / "half")  # in the middle of an epoch and of episodes
+    resumed, _, _ = train(mode, env_id, 140, tmp_path / "resumed", resume=checkpoint)
+    assert_same_weights(whole, resumed)
+    clock = "train_seconds"
+    states = [{k: v for k, v in m.progress.state_dict().items() if k != clock} for m in (whole, resumed)]
+    assert states[0] == states[1]
+    assert states[0]["episodes"] > 4
+
+
+@pytest.mark.parametrize("num_workers", [0, 1, 2])
+def test_batches_are_whole_steps_of_the_newest_policy(num_workers: int) -> None:
+    stream = data("CartPole-v1", num_workers=num_workers, updates_per_epoch=12)
+    dataset = stream.dataset(A3CModule.for_data(stream).net)
+    for batch in dataset:
+        assert batch.policy_lag.tolist() == [0, 0]
+        assert int(batch.report.env_steps.sum()) == 32
+    dataset.close()
+
+
+def test_a_failing_worker_ends_the_run_and_says_why_it_is_not_replaced() -> None:
+    stream = CollectorDataModule(
+        EnvConfig("tests.scripted:Failing-v0", num_envs=1),
+        num_workers=1,
+        micro_batch_size=8,
+        batch_size=8,
+        synchronous=True,
+    )
+    dataset = stream.dataset(A3CModule.for_data(stream).net)
+    with pytest.raises(
+        WorkerError, match=r"(?s)broke on purpose.*No other worker can replace it with data.synchronous"
+    ):
+        list(dataset)
+    dataset.close()
+
+
+def test_a_checkpoint_for_another_number_of_environments_begins_all_episodes_anew() -> None:
+    stream = data("CartPole-v1", num_workers=1)
+    dataset = stream.dataset(A3CModule.for_data(stream).net)
+    next(iter(dataset))
+    state = dataset.state_dict()
+    dataset.close()
+    other = data("CartPole-v1", num_workers=2)
+    resumed = other.dataset(A3CModule.for_data(other).net)
+    with pytest.warns(UserWarning, match=r"1 collectors × 4 environments, this run 2 × 4: all episodes begin anew"):
+        resumed.load_state_dict(state)
+    assert len(next(iter(resumed)).payload.returns) == 32
+    resumed.close()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"num_workers": 3},
+            r"batch_size must be a multiple of data.micro_batch_size × data.num_workers, got 32, 16 and 3",
+        ),
+        ({"micro_batch_size": 2}, r"micro_batch_size must be a multiple of env.num_envs, got 2 and 4"),
+    ],
+)
+def test_batches_that_workers_cannot_share_evenly_are_refused(changes: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        data("CartPole-v1", **changes)
+
+
+@pytest.mark.parametrize(("env_id", "steps"), [("CartPole-v1", 150), ("BreakoutNoFrameskip-v4", 200)])
+def test_playing_again_brings_every_sub_environment_back(env_id: str, steps: int) -> None:
+    config = EnvConfig(env_id, num_envs=3)
+    played, again = (ReplayableEnv(make_vector_env(config), seed=1) for _ in range(2))
+    played.reset()
+    ends = 0
+    for t in range(steps):
+        _, _, terminated, truncated, _ = played.step((torch.arange(3) * t // 3 % 2).numpy())
+        ends += int((terminated | truncated).sum())
+    assert ends > 2
+    observations, is_same = again.load_state_dict(played.state_dict())
+    assert is_same
+    for t in range(steps):
+        action = (torch.arange(3) + t).numpy() % 2
+        one, other = played.step(action), again.step(action)
+        for mine, theirs in zip(one[:4], other[:4], strict=True):
+            assert (mine == theirs).all()
+    played.close()
+    again.close()
+    assert observations.shape[0] == 3
