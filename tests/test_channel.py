@@ -4,6 +4,8 @@ import multiprocessing
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lightning_a3c.channel import ChannelWriter, RemoteFailure, open_channel
 from lightning_a3c.shared_tensors import NoFreeSharedMemory, SharedTensors, require_shared_memory
@@ -87,3 +89,27 @@ def test_shared_tensors_keep_shapes_dtypes_and_start_at_zero() -> None:
 def test_too_little_shared_memory_is_refused_with_the_way_out() -> None:
     with pytest.raises(NoFreeSharedMemory, match=r"MiB needed, \d+ MiB free in /dev/shm; lower data.num_workers"):
         require_shared_memory(2**60)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 4), st.lists(st.sampled_from(["send", "receive", "release"]), max_size=40))
+def test_any_order_of_sends_and_releases_keeps_messages_apart_and_in_order(slots: int, plan: list[str]) -> None:
+    reader, writer = open_channel(torch.zeros(2), slots, CONTEXT)
+    sent = received = 0
+    held: list[tuple[int, int, torch.Tensor]] = []  # number, slot, message
+    for what in plan:
+        if what == "send" and sent - received + len(held) < slots:
+            sent += 1
+            writer.send(torch.full((2,), float(sent)))
+        elif what == "receive" and received < sent:
+            received += 1
+            slot, tensor = reader.receive()
+            held.append((received, slot, tensor))
+        elif what == "release" and held:
+            number, slot, _ = held.pop(0)
+            reader.release(slot)
+        assert len({slot for _, slot, _ in held}) == len(held) <= slots
+        for number, _, tensor in held:
+            assert tensor.tolist() == [number, number]
+    reader.close()
+    writer.close()

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from lightning_a3c.__main__ import main
 
@@ -130,3 +132,27 @@ def test_a_truncated_checkpoint_is_refused_before_anything_starts(tmp_path: Path
 def test_a_missing_checkpoint_is_refused_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"ckpt_path .*no.ckpt does not exist"):
         main(["fit", f"--ckpt_path={tmp_path / 'no.ckpt'}"])
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(1, 64), st.integers(1, 8), st.floats(0, 1), st.floats(1e-6, 1, allow_subnormal=False), st.booleans())
+def test_values_given_on_the_command_line_come_back_from_the_printed_configuration(
+    capsys: pytest.CaptureFixture[str], num_envs: int, messages: int, discount: float, lr: float, synchronous: bool
+) -> None:
+    values = {
+        "data.env.num_envs": num_envs,
+        "data.micro_batch_size": num_envs,
+        "data.batch_size": num_envs * messages * 4,
+        "data.discount": discount,
+        "data.synchronous": synchronous,
+        "optimizer.init_args.lr": lr,
+    }
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", *(f"--{name}={str(value).lower()}" for name, value in values.items()), "--print_config"])
+    assert stop.value.code == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    for name, value in values.items():
+        found = printed
+        for part in name.split("."):
+            found = found[part]
+        assert float(found) == value

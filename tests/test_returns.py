@@ -1,7 +1,11 @@
 """n-step return targets, worked by hand."""
 
+import random
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from lightning_a3c.returns import n_step_returns
@@ -75,3 +79,20 @@ def test_inputs_are_left_as_they_were():
 def test_shapes_that_do_not_fit_are_refused(rewards, continues, bootstrap):
     with pytest.raises(ValueError, match=r"do not fit: \[N, B\], \[N, B\] and \[B\] are needed"):
         n_step_returns(torch.ones(rewards), torch.ones(continues), torch.ones(bootstrap), 0.5)
+
+
+@given(st.integers(1, 8), st.integers(1, 5), st.floats(0, 1), st.randoms(use_true_random=False))
+def test_any_window_equals_the_sum_written_out(steps: int, envs: int, discount: float, chance: random.Random) -> None:
+    rewards = [[chance.uniform(-10, 10) for _ in range(envs)] for _ in range(steps)]
+    continues = [[float(chance.random() < 0.8) for _ in range(envs)] for _ in range(steps)]
+    bootstrap = [chance.uniform(-10, 10) for _ in range(envs)]
+    returns = n_step_returns(
+        *(torch.tensor(values, dtype=torch.float64) for values in (rewards, continues, bootstrap)), discount
+    )
+    for env in range(envs):
+        expected, weight = 0.0, 1.0
+        for t in range(steps):
+            expected += weight * rewards[t][env]
+            weight *= discount * continues[t][env]
+        expected += weight * bootstrap[env]
+        assert returns[env].item() == pytest.approx(expected, abs=1e-9)
