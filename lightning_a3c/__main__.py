@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from pickle import UnpicklingError
 
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException  # type: ignore[attr-defined]
 
@@ -18,7 +19,10 @@ from lightning_a3c.progress_bar import ProgressLines
 from lightning_a3c.recording import SaveConfigAndMachine, SaveTestResults, WritePredictions
 from lightning_a3c.shared_tensors import NoFreeSharedMemory
 
-ERRORS = (CheckpointMismatch, MisconfigurationException, NoFreeSharedMemory, NonFiniteLoss, NotWritable, WorkerError)
+ERRORS = (
+    *(CheckpointMismatch, MisconfigurationException, NoFreeSharedMemory, NonFiniteLoss, NotWritable, WorkerError),
+    UnpicklingError,  # a checkpoint holds more than tensors and plain values
+)
 
 
 def main(args: list[str] | None = None) -> None:

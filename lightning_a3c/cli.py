@@ -27,14 +27,21 @@ class A3CCLI(LightningCLI):
             parser.link_arguments("data.protocol", f"model.{name}", attrgetter(name), "instantiate")
         parser.link_arguments("data.protocol", "model.protocol", asdict, "instantiate")
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        super().parse_arguments(parser, args)
+        path = self.config[self.config["subcommand"]].get("ckpt_path")
+        if path in (None, "last", "best", "hpc", "registry"):
+            return
+        try:
+            require_checkpoint(path)
+        except ValueError as error:
+            raise SystemExit(f"lightning-a3c: {error}") from None
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         return super().instantiate_trainer(**kwargs, **bar_options(self.config_init[self.subcommand]["trainer"]))
 
     def instantiate_classes(self) -> None:
-        path = self.config[self.subcommand].get("ckpt_path")
         try:
-            if path not in (None, "last", "best", "hpc", "registry"):
-                require_checkpoint(path)
             super().instantiate_classes()
         except ValueError as error:  # a value out of range: the message says it all, a traceback would hide it
             raise SystemExit(f"lightning-a3c: {error}") from None

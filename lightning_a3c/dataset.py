@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -105,7 +106,10 @@ class CollectorDataset(IterableDataset[Batch]):
     def close(self) -> None:
         """End the collectors; a later iteration starts new ones."""
         if self._collectors is not None:
-            self._states = self._collector_states()
+            if self.job.synchronous:
+                self._states = None
+                with suppress(WorkerError):
+                    self._states = self._collectors.state_dict()
             self._collectors.close()
             self._collectors = None
             torch.set_num_threads(self._threads_before)

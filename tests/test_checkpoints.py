@@ -60,13 +60,25 @@ class Malicious:
 
 def test_a_malicious_checkpoint_is_refused_and_nothing_in_it_is_executed(tmp_path: Path) -> None:
     data = CollectorDataModule(EnvConfig("CartPole-v1", num_envs=2), num_workers=0)
-    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer = pl.Trainer(
+        accelerator="cpu", max_steps=1, logger=False, enable_checkpointing=False, enable_progress_bar=False
+    )
     path = tmp_path / "stranger.ckpt"
     torch.save({"state_dict": Malicious(tmp_path / "executed")}, path)
     with pytest.raises(pickle.UnpicklingError):
         trainer.fit(A3CModule.for_data(data), datamodule=data, ckpt_path=path, weights_only=False)
     with pytest.raises(SystemExit, match=r"stranger.ckpt is not a checkpoint of this package"):
         main(["play", "--ckpt_path", str(path), "--video", str(tmp_path / "a.mp4")])
+    assert [file.name for file in tmp_path.iterdir()] == ["stranger.ckpt"]
+
+
+def test_the_command_line_refuses_a_malicious_checkpoint_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "stranger.ckpt"
+    torch.save({"state_dict": Malicious(tmp_path / "executed")}, path)
+    monkeypatch.setattr("sys.argv", ["lightning-a3c", "fit", "--data.num_workers=0", f"--ckpt_path={path}"])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=r"Weights only load failed"):
+        main()
     assert [file.name for file in tmp_path.iterdir()] == ["stranger.ckpt"]
 
 

@@ -1,5 +1,7 @@
 """What is really played: preprocessing beside Gymnasium's, protocols, and refusal of what cannot work."""
 
+from dataclasses import asdict
+
 import gymnasium
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
 
 import tests.scripted  # noqa: F401  registers SeededLength-v0
-from lightning_a3c.envs import AtariConfig, EnvConfig, inspect, make_vector_env
+from lightning_a3c.envs import AtariConfig, EnvConfig, config_of, inspect, make_vector_env
 
 BARE = {"noop_max": 0, "fire_on_reset": False}
 
@@ -174,8 +176,9 @@ def test_full_action_space_has_18_actions(full, num_actions):
 def test_protocol_of_pong_says_what_is_played():
     protocol = inspect(EnvConfig(id="PongNoFrameskip-v4"))
     assert str(protocol) == (
-        "env_id PongNoFrameskip-v4, observation_shape (4, 84, 84), num_actions 6, frame_skip 4, sticky_actions 0.0, "
-        "clip_rewards True, episodic_life False, full_action_space False"
+        "env_id PongNoFrameskip-v4, observation_shape (4, 84, 84), observation_dtype uint8, num_actions 6, "
+        "frame_skip 4, sticky_actions 0.0, clip_rewards True, episodic_life False, full_action_space False, "
+        "noop_max 30, fire_on_reset True, kwargs {}"
     )
 
 
@@ -263,3 +266,15 @@ def test_keyword_arguments_for_atari_are_refused():
 def test_atari_options_out_of_range_are_refused(option, message):
     with pytest.raises(ValueError, match=message):
         inspect(EnvConfig(id="ALE/Pong-v5", atari=AtariConfig(**option)))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        EnvConfig("CartPole-v1", kwargs={"sutton_barto_reward": True}),
+        EnvConfig("BreakoutNoFrameskip-v4", clip_rewards=False, atari=AtariConfig(2, 0.1, 7, True, True, False)),
+    ],
+)
+def test_what_a_checkpoint_keeps_rebuilds_the_same_environment(config):
+    protocol = inspect(config)
+    assert inspect(config_of(asdict(protocol))) == protocol

@@ -19,13 +19,17 @@ from lightning_a3c.pool import WorkerError, WorkerPool
 from lightning_a3c.replay import ReplayableEnv
 from lightning_a3c.runs import read_run
 
+pytestmark = pytest.mark.timeout(600)
+
 MODES = ["data", "gradient"]
 CLOCKS = {"steps/s", "train_seconds"}  # all that may differ between two runs
 
 
 def data(env_id: str, **changes: object) -> CollectorDataModule:
-    values = {"num_workers": 2, "micro_batch_size": 16, "batch_size": 32, "updates_per_epoch": 30, "seed": 5}
-    return CollectorDataModule(EnvConfig(env_id, num_envs=4), synchronous=True, **(values | changes))
+    num_envs = 4 if env_id == "CartPole-v1" else 2  # enough of the slower ones
+    sizes = {"micro_batch_size": 4 * num_envs, "batch_size": 8 * num_envs}
+    values = {"num_workers": 2, "updates_per_epoch": 30, "seed": 5}
+    return CollectorDataModule(EnvConfig(env_id, num_envs=num_envs), synchronous=True, **(sizes | values | changes))
 
 
 def train(
@@ -172,7 +176,7 @@ def test_playing_again_brings_every_sub_environment_back(env_id: str, steps: int
     for t in range(steps):
         _, _, terminated, truncated, _ = played.step((torch.arange(3) * t // 3 % 2).numpy())
         ends += int((terminated | truncated).sum())
-    assert ends > 2
+    assert ends > 1
     observations, is_same = again.load_state_dict(played.state_dict())
     assert is_same
     for t in range(steps):
