@@ -9,12 +9,16 @@ BIN := $(VENV)/bin
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-$(VENV)/ready: pyproject.toml constraints.txt
+$(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -c constraints.txt -e .
+	touch $@
+
+$(VENV)/ready: $(VENV)/installed
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
 	touch $@
 
-train: $(VENV)/ready  ## train Pong, data-parallel, until it is solved or stopped
+train: $(VENV)/installed  ## train Pong, data-parallel, until it is solved or stopped
 	$(BIN)/lightning-a3c fit --config configs/pong_data_fast.yaml
 
 test: $(VENV)/ready  ## run all tests, the slow ones included
