@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 
-from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig
+from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig, Supervision
 from lightning_a3c.callbacks import GradientParallel
 from lightning_a3c.types import Batch
 
@@ -30,7 +30,13 @@ class AfterUpdate(pl.Callback):
             trainer.should_stop = True
 
 
-def fit(mode: Literal["data", "gradient"], env_id: str, after_update: Callable[[A3CModule, Batch], bool]) -> None:
+def fit(
+    mode: Literal["data", "gradient"],
+    env_id: str,
+    after_update: Callable[[A3CModule, Batch], bool],
+    synchronous: bool = False,
+    supervision: Supervision | None = None,
+) -> None:
     """Train on the CPU, 4 workers × 8 environments and 128 transitions an update, until `after_update` returns true."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
@@ -39,9 +45,11 @@ def fit(mode: Literal["data", "gradient"], env_id: str, after_update: Callable[[
         num_workers=4,
         n_steps=4,
         discount=0.99,
-        micro_batch_size=32 if mode == "data" else 64,
+        micro_batch_size=32 if mode == "data" or synchronous else 64,
         batch_size=128,
         seed=0,
+        synchronous=synchronous,
+        supervision=supervision or Supervision(),
     )
     callbacks: list[pl.Callback] = [AfterUpdate(after_update)]
     if mode == "gradient":

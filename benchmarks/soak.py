@@ -1,21 +1,26 @@
-"""Does a long run stay flat? Memory, file descriptors and /dev/shm of data mode, at every tenth of the way.
+"""Does a long run stay flat? Memory, file descriptors and /dev/shm, at every tenth of the way.
 
-    python benchmarks/soak.py --env-steps 200000
+    python benchmarks/soak.py --minutes 30 --kill-every 20
 
+With `--kill-every` a worker, chosen at random, is killed or stopped again and again.
 /dev/shm is the whole machine's: let nothing else use it meanwhile.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
+import random
+import signal
 import time
 from typing import NamedTuple
 
 import process_tree
+import psutil
 from seed_runs import fit
 
-from lightning_a3c import A3CModule
+from lightning_a3c import A3CModule, Supervision
 from lightning_a3c.types import Batch
 
 
@@ -41,36 +46,50 @@ class Usage(NamedTuple):
 
 
 class Soak:
-    """Prints a line whenever another tenth of `env_steps` is done; called after every update."""
+    """Prints a line whenever another tenth of `seconds` is over; called after every update."""
 
-    def __init__(self, env_steps: int) -> None:
-        self.env_steps = env_steps
+    def __init__(self, seconds: float, kill_every: float | None) -> None:
+        self.seconds = seconds
+        self.kill_every = kill_every
         self.usages: list[Usage] = []
-        self._next = env_steps / 10
-        self._last: tuple[float, int] | None = None  # time and env steps of the last line, or of the first update
+        self.chance = random.Random(0)
+        self._start: float | None = None
+        self._next_kill = kill_every or math.inf
+        self._last = 0.0, 0  # time and env steps of the last line
 
     def __call__(self, module: A3CModule, batch: Batch) -> bool:
-        steps = module.progress.env_steps
-        if self._last is None:
-            self._last = time.perf_counter(), steps
-        if steps >= self._next:
-            self._next = (steps * 10 // self.env_steps + 1) * self.env_steps / 10
-            self._print(steps, *self._last)
-        return steps >= self.env_steps
+        now = time.perf_counter()
+        if self._start is None:
+            self._start = now
+            self._last = now, module.progress.env_steps
+        elapsed = now - self._start
+        if elapsed >= (len(self.usages) + 1) * self.seconds / 10:
+            self._print(elapsed, module.progress.env_steps, int(batch.worker_restarts))
+        if self.kill_every and elapsed >= self._next_kill:
+            self._next_kill = elapsed + self.kill_every
+            self._disturb()
+        return elapsed >= self.seconds
 
-    def _print(self, steps: int, then: float, steps_then: int) -> None:
+    def _disturb(self) -> None:
+        workers = [worker for helper in psutil.Process().children() for worker in helper.children()]
+        if workers:
+            self.chance.choice(workers).send_signal(self.chance.choice([signal.SIGKILL, signal.SIGSTOP]))
+
+    def _print(self, elapsed: float, steps: int, restarts: int) -> None:
         if not self.usages:
             print(
-                f"{'env steps':>11}{'steps/s':>9}{'PSS MiB':>9}{'learner fds':>13}{'worker fds':>12}"
-                f"{'shm files':>11}{'shm bytes':>13}"
+                f"{'minutes':>9}{'env steps':>11}{'steps/s':>9}{'restarts':>10}{'PSS MiB':>9}{'learner fds':>13}"
+                f"{'worker fds':>12}{'shm files':>11}{'shm bytes':>13}"
             )
+        then, steps_then = self._last
         now = time.perf_counter()
         usage = Usage.now()
         self.usages.append(usage)
         self._last = now, steps
         print(
-            f"{steps:11,}{(steps - steps_then) / (now - then):9.0f}{usage.pss / 2**20:9.1f}{usage.learner_fds:13}"
-            f"{usage.worker_fds:12}{usage.shm_files:11}{usage.shm_bytes:13,}",
+            f"{elapsed / 60:9.1f}{steps:11,}{(steps - steps_then) / (now - then):9.0f}{restarts:10}"
+            f"{usage.pss / 2**20:9.1f}{usage.learner_fds:13}{usage.worker_fds:12}"
+            f"{usage.shm_files:11}{usage.shm_bytes:13,}",
             flush=True,
         )
 
@@ -85,12 +104,14 @@ def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--env", default="PongNoFrameskip-v4", help="any id that lightning_a3c knows")
-    parser.add_argument("--env-steps", type=int, default=200_000)
+    parser.add_argument("--mode", choices=["data", "gradient"], default="data")
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--kill-every", type=float, metavar="SECONDS", help="kill or stop a worker this often")
     args = parser.parse_args()
-    if args.env_steps < 1:
-        parser.error(f"--env-steps must be >= 1, got {args.env_steps}")
-    soak = Soak(args.env_steps)
-    fit("data", args.env, soak)
+    if args.minutes <= 0:
+        parser.error(f"--minutes must be > 0, got {args.minutes}")
+    soak = Soak(args.minutes * 60, args.kill_every)
+    fit(args.mode, args.env, soak, supervision=Supervision(max_restarts=1000, window=60, timeout=30))
     print(soak.growth())
 
 

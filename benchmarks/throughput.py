@@ -2,8 +2,9 @@
 
     python benchmarks/throughput.py --seconds 60
 
-Everything runs on the CPU. Each measurement has a fresh process and a warm-up. The roofline is what all
-cores would give if environment, acting and learning cost what they cost alone, and nothing else did.
+`lock_step` is data mode with `data.synchronous`. Everything runs on the CPU. Each measurement has a fresh process
+and a warm-up. The roofline is what all cores would give if environment, acting and learning cost what they cost
+alone, and nothing else did.
 `of roofline` and `x SB3` are ratios of steps/s; `lag` is in updates; `PSS` is the peak of the process tree
 (as sampled once a second), `CPU` the share of all cores that the tree kept busy.
 """
@@ -28,7 +29,7 @@ from typing import Any, NamedTuple
 import process_tree
 
 PONG = "PongNoFrameskip-v4"
-SYSTEMS = ("data", "gradient", "sb3")
+SYSTEMS = ("data", "gradient", "lock_step", "sb3")
 MAX_WARM_UP = 10.0  # seconds
 CORES = len(os.sched_getaffinity(0))
 
@@ -87,7 +88,7 @@ def run_system(name: str, seconds: float) -> Speed:
             lags.append(float(batch.policy_lag.float().mean()))
         return window.tick(module.progress.env_steps)
 
-    fit("gradient" if name == "gradient" else "data", PONG, after_update)
+    fit("gradient" if name == "gradient" else "data", PONG, after_update, synchronous=name == "lock_step")
     return Speed(window.steps_per_second, window.cpu_busy, sum(lags) / len(lags))
 
 
@@ -218,7 +219,7 @@ def main() -> None:
     """Measure what was asked for, then print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0, help="measured time of each system (default 60)")
-    parser.add_argument("--only", type=_names, default=[*SYSTEMS, "parts"], help="of data,gradient,sb3,parts")
+    parser.add_argument("--only", type=_names, default=[*SYSTEMS, "parts"], help="of data,gradient,lock_step,sb3,parts")
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     args = parser.parse_args()
     print("{cpu}, {cores} cores, torch {torch}".format(**machine()))

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import atexit
 import logging
-import multiprocessing
-import os
-import signal
 import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
-from multiprocessing.util import Finalize
-from typing import Any, Self
+from typing import Self
 
 from torch import Tensor
 
 from lightning_a3c.channel import RemoteFailure
+from lightning_a3c.fork_server import start, surroundings
 from lightning_a3c.supervision import Failure, FailureLog, Supervision
 from lightning_a3c.types import Message, map_tensors
 from lightning_a3c.weights import SharedWeights
-from lightning_a3c.worker import STOP_SIGNALS, CollectorJob, CollectorState
+from lightning_a3c.worker import CollectorJob, CollectorState
 from lightning_a3c.worker_process import WorkerProcess
 
 _STOP_SECONDS = 3.0  # for a worker to end by itself before it is killed
@@ -73,10 +69,8 @@ class WorkerPool:
         supervision: Supervision = Supervision(),
         states: list[CollectorState] | None = None,
     ) -> None:
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["lightning_a3c.worker"])
-        Finalize(None, _end_fork_server, exitpriority=-1)  # after multiprocessing has ended what others left
-        self.weights = SharedWeights(job.net, self._context)
+        context = start()
+        self.weights = SharedWeights(job.net, context)
         self._job = job.dumps()
         self._is_synchronous = job.synchronous
         self._states: list[CollectorState | None] = [*states] if states else [None] * num_workers
@@ -84,7 +78,7 @@ class WorkerPool:
         self._failures = FailureLog(supervision)
         self._waiting: deque[int] = deque()  # ranks whose channels have something to read, oldest first
         template = job.message_template()
-        self._workers = [WorkerProcess(rank, template, slots_per_worker, self._context) for rank in range(num_workers)]
+        self._workers = [WorkerProcess(rank, template, slots_per_worker, context) for rank in range(num_workers)]
         self._is_closed = False
         atexit.register(self.close)  # an open pool must not keep the interpreter from ending
 
@@ -214,28 +208,10 @@ class WorkerPool:
         due = [worker for worker in self._workers if not worker.process and worker.start_at <= time.monotonic()]
         if not due:
             return
-        threads = os.environ.get("OMP_NUM_THREADS")
-        os.environ["OMP_NUM_THREADS"] = "1"  # one thread a worker, or they fight for the cores
-        # the fork server inherits the mask: a signal to the whole process group is the learner's to handle
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-        try:
+        with surroundings():
             for worker in due:
                 state, self._states[worker.rank] = self._states[worker.rank], None
                 worker.start(self._job, self.weights, state)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            if threads is None:
-                del os.environ["OMP_NUM_THREADS"]
-            else:
-                os.environ["OMP_NUM_THREADS"] = threads
-
-
-def _end_fork_server() -> None:
-    """Wait for multiprocessing's helper processes, which would else outlive this process a little."""
-    forkserver._forkserver._stop()  # type: ignore[attr-defined]
-    tracker: Any = resource_tracker._resource_tracker
-    if tracker._pid is not None:  # a child of multiprocessing has its parent's, and must leave it alone
-        tracker._stop()
 
 
 def _copy_into(place: int, whole: Tensor, part: Tensor) -> None:

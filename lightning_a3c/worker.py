@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from lightning_a3c.channel import ChannelWriter
 from lightning_a3c.envs import EnvConfig, clips_rewards, make_vector_env
+from lightning_a3c.fork_server import STOP_SIGNALS
 from lightning_a3c.payloads import MakePayload
 from lightning_a3c.policies import SoftmaxPolicy
 from lightning_a3c.replay import ReplayableEnv
@@ -25,9 +26,6 @@ from lightning_a3c.weights import SharedWeights
 
 CollectorState = dict[str, dict[str, Tensor]]
 """What a synchronous collector keeps: plain tensors, which checkpoints can hold."""
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""What users and schedulers end a run with."""
 
 _log = logging.getLogger(__name__)
 _NICENESS = 10  # below the learner, which everyone waits for; workers take the cores it leaves

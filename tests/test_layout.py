@@ -5,6 +5,7 @@ The package's own modules go by their bare names.
 """
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -45,6 +46,8 @@ ROOMS = {
     "env_checks": only("gymnasium", "numpy"),
     "replay": only("gymnasium", "ale_py", "numpy", "torch", never=["torch.multiprocessing"]),
     "supervision": only(),
+    "fork_server": only(),
+    "trainer_command": never("envs", "rollout", "torch"),
     "networks": only("torch"),
     "returns": only("torch"),
     "losses": only("torch"),
@@ -127,6 +130,19 @@ def test_room_knows_no_processes(module):
 def test_data_names_no_optimizer_of_torch():
     tree = ast.parse((PACKAGE / "data.py").read_text())
     assert [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == "optim"] == []
+
+
+def test_workers_do_without_lightning_and_all_that_draws() -> None:
+    script = "import sys, lightning_a3c.worker; print(*sys.modules)"
+    loaded = set(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout.split())
+    assert "lightning_a3c.rollout" in loaded
+    assert not loaded & {"pytorch_lightning", "torchmetrics", "matplotlib", "jinja2", "PIL.Image", "tensorboard"}
+
+
+def test_every_public_name_can_be_imported() -> None:
+    assert all(getattr(lightning_a3c, name) is not None for name in lightning_a3c.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
+        _ = lightning_a3c.Nothing
 
 
 def test_every_module_has_a_room():
