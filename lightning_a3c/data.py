@@ -140,6 +140,8 @@ class CollectorDataModule(pl.LightningDataModule):
         """The training stream for `net`; the caller closes it. Lightning need not be involved."""
         job = CollectorJob(
             env=self.env,
+            observation_shape=self.protocol.observation_shape,
+            observation_dtype=self.protocol.observation_dtype,
             net=net,
             make_payload=self.make_payload,
             n_steps=self.n_steps,

@@ -85,7 +85,7 @@ class Rollout:
             policy_version: of the weights that `policy` acts with now.
 
         Returns:
-            Transitions with B = `size`, and their report with `episode_places(size)` places.
+            Transitions with B = `size`, and their report.
         """
         steps_before = self.env_steps
         if self.on_policy:
@@ -107,10 +107,6 @@ class Rollout:
             missing -= taken
         collected = Transitions(*(torch.cat(tensors) for tensors in zip(*pieces, strict=True)))
         return collected, self._report(size, oldest_version, self.env_steps - steps_before)
-
-    def episode_places(self, size: int) -> int:
-        """Places for finished episodes in a report; more than these wait for the next report."""
-        return size + self.env.num_envs
 
     def _step(self, policy_version: int) -> None:
         actions, values = self.policy(self._observations)
@@ -180,16 +176,23 @@ class Rollout:
         self._lengths[ended] = 0
 
     def _report(self, size: int, policy_version: int, env_steps: int) -> Report:
-        places = self.episode_places(size)
-        episodes = [self._ended.popleft() for _ in range(min(places, len(self._ended)))]
-        episodes += [(0.0, 0)] * (places - len(episodes))
-        returns, lengths = zip(*episodes, strict=True)
-        return Report(
-            policy_version=torch.tensor([policy_version]),
-            env_steps=torch.tensor([env_steps]),
-            episode_returns=torch.tensor(returns, dtype=torch.float32),
-            episode_lengths=torch.tensor(lengths),
-        )
+        report = empty_report(size, self.env.num_envs)
+        report.policy_version[:] = policy_version
+        report.env_steps[:] = env_steps
+        for place in range(min(len(report.episode_lengths), len(self._ended))):
+            report.episode_returns[place], report.episode_lengths[place] = self._ended.popleft()
+        return report
+
+
+def empty_report(size: int, num_envs: int) -> Report:
+    """A report on `size` transitions with unused places for finished episodes; what they cannot hold waits."""
+    places = size + num_envs
+    return Report(
+        policy_version=torch.zeros(1, dtype=torch.int64),
+        env_steps=torch.zeros(1, dtype=torch.int64),
+        episode_returns=torch.zeros(places),
+        episode_lengths=torch.zeros(places, dtype=torch.int64),
+    )
 
 
 def to_tensor(observations: Any) -> Tensor:

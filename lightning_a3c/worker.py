@@ -20,8 +20,8 @@ from lightning_a3c.fork_server import STOP_SIGNALS
 from lightning_a3c.payloads import MakePayload
 from lightning_a3c.policies import SoftmaxPolicy
 from lightning_a3c.replay import ReplayableEnv
-from lightning_a3c.rollout import Rollout
-from lightning_a3c.types import Message
+from lightning_a3c.rollout import Rollout, empty_report
+from lightning_a3c.types import Message, Transitions
 from lightning_a3c.weights import SharedWeights
 
 CollectorState = dict[str, dict[str, Tensor]]
@@ -37,6 +37,8 @@ class CollectorJob:
 
     Args:
         env: what to step.
+        observation_shape: of one observation.
+        observation_dtype: name of the dtype that the network sees.
         net: architecture of the policy; its weights come from the learner's snapshots.
         make_payload: what to make of the transitions.
         n_steps: N of the return targets, >= 1.
@@ -47,6 +49,8 @@ class CollectorJob:
     """
 
     env: EnvConfig
+    observation_shape: tuple[int, ...]
+    observation_dtype: str
     net: nn.Module
     make_payload: MakePayload
     n_steps: int
@@ -62,14 +66,13 @@ class CollectorJob:
 
     def message_template(self) -> Message:
         """A message of the shapes and dtypes of the real ones; its values mean nothing."""
-        env = make_vector_env(self.env)
-        try:
-            net = copy.deepcopy(self.net).cpu()
-            rollout = Rollout(env, SoftmaxPolicy(net), n_steps=1, discount=self.discount, seed=self.seed)
-            transitions, report = rollout.collect(self.size, policy_version=0)
-            return Message(self.make_payload(net, transitions, 0), report)
-        finally:
-            env.close()
+        transitions = Transitions(
+            observations=torch.zeros(self.size, *self.observation_shape, dtype=getattr(torch, self.observation_dtype)),
+            actions=torch.zeros(self.size, dtype=torch.int64),
+            returns=torch.zeros(self.size),
+        )
+        net = copy.deepcopy(self.net).cpu()
+        return Message(self.make_payload(net, transitions, 0), empty_report(self.size, self.env.num_envs))
 
 
 class Collector:

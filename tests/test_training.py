@@ -1,8 +1,10 @@
 """Training as users run it: trainer.fit with real collectors."""
 
+import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -272,6 +274,82 @@ def test_a_signal_ends_everything_and_leaves_a_checkpoint(sent: signal.Signals, 
     assert len(workers) == 2
     assert "Traceback" not in errors
     assert all(gone(pid) for pid in helpers + workers)
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] > 0
+
+
+SLOW_TO_STOP = """
+import time
+
+import pytorch_lightning as pl
+
+from lightning_a3c import A3CModule, CollectorDataModule, StopOnSignal
+
+
+class Slow(pl.Callback):
+    def on_train_batch_end(self, trainer, *args):
+        if trainer.global_step == 1:
+            print("training", flush=True)
+
+    def on_exception(self, trainer, pl_module, exception):
+        print("stopping", flush=True)
+        time.sleep(60)
+
+
+if __name__ == "__main__":
+    data = CollectorDataModule(num_workers=1)
+    trainer = pl.Trainer(
+        max_epochs=-1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, callbacks=[StopOnSignal(), Slow()],
+    )
+    trainer.fit(A3CModule.for_data(data), datamodule=data)
+"""
+
+
+def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SLOW_TO_STOP)
+    own_handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    run = subprocess.Popen([sys.executable, "script.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, own_handler)
+    try:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "training\n"
+        helpers = children_of(run.pid)
+        workers = [worker for helper in helpers for worker in children_of(helper)]
+        run.send_signal(signal.SIGINT)
+        assert run.stdout.readline() == "stopping\n"
+        run.send_signal(signal.SIGINT)
+        assert run.wait(timeout=5) == -signal.SIGINT
+    finally:
+        run.kill()
+        run.communicate()
+    deadline = time.monotonic() + 5
+    while not all(gone(pid) for pid in workers + helpers) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert all(gone(pid) for pid in workers + helpers)
+    assert len(workers) == 1
+
+
+def test_sigterm_is_heard_while_no_worker_sends_anything(tmp_path: Path) -> None:
+    checkpoint = f"{{dirpath: {tmp_path}, save_last: true, save_on_exception: true}}"
+    command = [sys.executable, "-m", "lightning_a3c", "fit", "--trainer.max_epochs=-1", "--trainer.logger=false"]
+    command += ["--trainer.callbacks=pytorch_lightning.callbacks.ModelCheckpoint"]
+    command += [f"--trainer.callbacks.init_args={checkpoint}", "--data.num_workers=2"]
+    run = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    try:
+        assert run.stderr is not None
+        next(line for line in run.stderr if "updates" in line)
+        workers = [worker for helper in children_of(run.pid) for worker in children_of(helper)]
+        for worker in workers:
+            os.kill(worker, signal.SIGSTOP)
+        time.sleep(1)
+        run.send_signal(signal.SIGTERM)
+        run.stderr.read()
+        assert run.wait(timeout=10) == 128 + signal.SIGTERM
+    finally:
+        run.kill()
+        run.communicate()
+    assert len(workers) == 2
+    assert all(gone(pid) for pid in workers)
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] > 0
 
 
