@@ -22,6 +22,7 @@ from lightning_a3c.worker import CollectorJob, CollectorState
 from lightning_a3c.worker_process import WorkerProcess
 
 _STOP_SECONDS = 3.0  # for a worker to end by itself before it is killed
+_PATIENCE_SECONDS = 3.0  # for a batch to come after an interruption
 _WATCH_SECONDS = 0.2  # between looks at the workers while waiting for them
 
 _log = logging.getLogger(__name__)
@@ -80,6 +81,7 @@ class WorkerPool:
         template = job.message_template()
         self._workers = [WorkerProcess(rank, template, slots_per_worker, context) for rank in range(num_workers)]
         self._is_closed = False
+        self._is_in_batch = False  # a take has begun and not ended
         atexit.register(self.close)  # an open pool must not keep the interpreter from ending
 
     def __enter__(self) -> Self:
@@ -101,11 +103,14 @@ class WorkerPool:
         """The next `count` messages concatenated, first come first served.
 
         Raises:
-            Interrupted: `is_interrupted` became true while waiting.
+            Interrupted: `is_interrupted` was true while nothing came for some seconds; a batch that comes sooner is
+                given out, so that the collectors can be resumed exactly from behind it.
             WorkerError: a worker has failed more often than it may; with the last tracebacks.
         """
         if self._is_closed:
             raise WorkerError("the pool is closed")
+        self._is_in_batch = True
+        begun_at = time.monotonic()
         self._release_held()
         self._start_due_workers()
         self._poll(timeout=0)
@@ -114,7 +119,9 @@ class WorkerPool:
         batch: Message | None = None
         for place in range(count):
             wanted = place % len(self._workers) if self._is_synchronous else None
-            worker, slot, message = self._receive(wanted, is_interrupted)
+            worker, slot, message = self._receive(
+                wanted, lambda: time.monotonic() - begun_at > _PATIENCE_SECONDS and is_interrupted()
+            )
             if batch is None:
                 batch = map_tensors(lambda part: part.new_empty(count * len(part), *part.shape[1:]), message)
             map_tensors(partial(_copy_into, place), batch, message)
@@ -123,11 +130,12 @@ class WorkerPool:
             else:
                 worker.release(slot)  # at once: a batch may need more messages than there are slots
         assert batch is not None
+        self._is_in_batch = False
         return batch, fill
 
     def state_dict(self) -> list[CollectorState]:
-        if not all(worker.process for worker in self._workers):
-            raise WorkerError("a collector's state cannot be had: it does not run")
+        if self._is_in_batch or not all(worker.process for worker in self._workers):
+            raise WorkerError("the collectors' states cannot be had: they were interrupted in a batch, or do not run")
         try:
             return [worker.reader.ask(_STOP_SECONDS) for worker in self._workers]
         except (OSError, EOFError) as error:

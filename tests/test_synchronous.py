@@ -11,6 +11,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 import tests.scripted  # noqa: F401  registers Failing-v0
 from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig, GradientParallel
@@ -119,6 +120,22 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(
     states = [{k: v for k, v in m.progress.state_dict().items() if k != clock} for m in (whole, resumed)]
     assert states[0] == states[1]
     assert states[0]["episodes"] >= episodes
+
+
+def test_states_taken_in_the_middle_of_a_batch_are_refused_instead_of_wrong() -> None:
+    stream = data("CartPole-v1")
+    dataset = stream.dataset(A3CModule.for_data(stream).net)
+    batches = iter(dataset)
+    next(batches)
+    pool = dataset._collectors
+    assert isinstance(pool, WorkerPool)
+    os.kill(pool.pids[1], signal.SIGSTOP)
+    dataset.is_interrupted = lambda: True
+    with pytest.raises(SIGTERMException):
+        next(batches)
+    with pytest.warns(UserWarning, match=r"interrupted in a batch.*begins all episodes anew"):
+        assert dataset.state_dict()["collectors"] is None
+    dataset.close()
 
 
 @pytest.mark.parametrize("num_workers", [0, 1, 2])
