@@ -31,7 +31,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         raise NotWritable(f"cannot write {path}: {error.strerror or error}; choose another place") from error
     finally:
-        partial.unlink(missing_ok=True) if path.parent.is_dir() else None
+        if path.parent.is_dir():
+            partial.unlink(missing_ok=True)
 
 
 def require_checkpoint(path: str | Path) -> None:

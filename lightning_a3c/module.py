@@ -193,20 +193,23 @@ class A3CModule(pl.LightningModule):
         """
         shape = self.hparams["observation_shape"]
         dtype = getattr(torch, (self.hparams["protocol"] or {}).get("observation_dtype", "float32"))
+        example = torch.zeros(2, *shape, dtype=dtype, device=self.device)
         was_training = self.training
         self.eval()
-        with replacing(path) as partial:
-            self.to_onnx(
-                partial,
-                torch.zeros(2, *shape, dtype=dtype, device=self.device),
-                input_names=["observations"],
-                output_names=["logits", "values"],
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
-                dynamo=True,
-                external_data=False,
-                verbose=False,
-            )
-        self.train(was_training)
+        try:
+            with replacing(path) as partial:
+                self.to_onnx(
+                    partial,
+                    example,
+                    input_names=["observations"],
+                    output_names=["logits", "values"],
+                    dynamic_shapes=({0: torch.export.Dim("batch")},),
+                    dynamo=True,
+                    external_data=False,
+                    verbose=False,
+                )
+        finally:
+            self.train(was_training)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["progress"] = self.progress.state_dict() | {"skipped_updates": self.skipped_updates}

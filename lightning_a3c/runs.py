@@ -56,7 +56,7 @@ class Run:
     def machine(self) -> dict[str, Any] | None:
         """Where the run ran, as the command line noted it."""
         path = self.log_folder / "machine.json"
-        return json.loads(path.read_text()) if path.exists() else None
+        return _read_json(path) if path.exists() else None
 
     @property
     def solved_bound(self) -> float | None:
@@ -71,7 +71,7 @@ class Run:
     def test_results(self) -> dict[str, Any] | None:
         """What the newest `test` of one of its checkpoints found."""
         path = _newest(self.folder, "*test.json")
-        return json.loads(path.read_text()) if path else None
+        return _read_json(path) if path else None
 
     @property
     def video(self) -> Path | None:
@@ -132,6 +132,14 @@ def _read_csv(path: Path) -> dict[str, np.ndarray]:
     env_steps = columns.get("env_steps", np.full(len(rows), np.nan))
     is_training = ~np.isnan(env_steps)
     return {"env_steps": env_steps[is_training]} | {key: column[is_training] for key, column in columns.items()}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise UnreadableRun(f"{path} is damaged ({error}); remove it or make it again") from error
+    return content
 
 
 def _join(older: dict[str, np.ndarray], newer: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

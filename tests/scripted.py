@@ -115,6 +115,14 @@ class ChaoticCartPole(CartPoleEnv):
         return super().step(action)
 
 
+class UnseededEnv(SeededLengthEnv):
+    """Shows a random number that no seed determines."""
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        _, *rest = super().step(action)
+        return np.array([random.random()], dtype=np.float32), *rest
+
+
 class NumberPolicy:
     """Values a state at the number it shows, and acts with that number's parity."""
 
@@ -129,6 +137,7 @@ for _id, _name in (
     ("Scripted-v0", "ScriptedEnv"),
     ("SeededLength-v0", "SeededLengthEnv"),
     ("Failing-v0", "FailingEnv"),
+    ("Unseeded-v0", "UnseededEnv"),
     ("ChaoticCartPole-v0", "ChaoticCartPole"),
 ):
     if _id not in gymnasium.registry:

@@ -73,6 +73,16 @@ def test_a_truncated_log_is_refused_with_its_line(cartpole_run: Path, tmp_path: 
         read_run(folder)
 
 
+@pytest.mark.parametrize("name", ["checkpoints/last.test.json", "csv/version_0/machine.json"])
+def test_truncated_facts_are_refused_with_their_file(name: str, cartpole_run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(cartpole_run, folder)
+    (folder / name).write_bytes((folder / name).read_bytes()[:30])
+    run = read_run(folder)
+    with pytest.raises(UnreadableRun, match=rf"{name} is damaged .*remove it or make it again"):
+        _ = run.test_results, run.machine
+
+
 def test_a_log_that_is_no_table_of_numbers_is_refused(tmp_path: Path) -> None:
     log(tmp_path, 0, (10, "<script>"))
     with pytest.raises(UnreadableRun, match="is not a metrics file of numbers"):

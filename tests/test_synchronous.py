@@ -7,6 +7,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -213,3 +214,13 @@ def test_playing_again_brings_every_sub_environment_back(env_id: str, steps: int
     played.close()
     again.close()
     assert observations.shape[0] == 3
+
+
+def test_an_environment_that_its_seed_does_not_determine_is_noticed_when_played_again() -> None:
+    config = EnvConfig("Unseeded-v0", num_envs=2)
+    played, again = (ReplayableEnv(make_vector_env(config), seed=1) for _ in range(2))
+    played.reset()
+    played.step(np.array([0, 1]))
+    assert not again.load_state_dict(played.state_dict())[1]
+    played.close()
+    again.close()
