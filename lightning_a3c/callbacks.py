@@ -171,23 +171,25 @@ class GradientParallel(pl.Callback):
         assert isinstance(pl_module, A3CModule)
         gradients = batch.payload
         assert isinstance(gradients, Gradients)
-        finite = gradients.gradient.isfinite().all(dim=1)
+        finite = gradients.gradient.norm(dim=1).isfinite()  # one pass, and exact but for overflow
         self._count_dropped(gradients, finite)
-        pl_module.log("dropped_gradients", float(self.dropped_gradients))
+        if pl_module.logs_now:
+            pl_module.log("dropped_gradients", float(self.dropped_gradients))
         parameters = trainable(pl_module.net)
         if not finite.any():
             for parameter in parameters:
                 parameter.grad = None
             return
-        total = gradients.gradient[finite].sum(dim=0)
+        good = gradients.gradient if finite.all() else gradients.gradient[finite]
+        total = good.sum(dim=0) if len(good) > 1 else good[0]
         norm = total.norm()
         total = clip_norm(total, self.max_norm, norm)
         pieces = torch.split(total, [parameter.numel() for parameter in parameters])
         used = gradients.used[finite].any(dim=0).tolist()
         for parameter, piece, is_used in zip(parameters, pieces, used, strict=True):
             parameter.grad = piece.view_as(parameter).to(parameter.dtype) if is_used else None
-        pl_module.log("grad_norm", norm)
-        pl_module.log("worker_grad_norm", gradients.norm[finite].mean())
+        if pl_module.logs_now:
+            pl_module.log_dict({"grad_norm": norm, "worker_grad_norm": gradients.norm[finite].mean()})
 
     def state_dict(self) -> dict[str, Any]:
         return {"dropped_gradients": self.dropped_gradients}

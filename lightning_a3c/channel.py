@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lightning_a3c.shared_tensors import SharedTensors
@@ -27,14 +28,18 @@ class RemoteFailure(Exception):
 
 
 class _Slots:
-    """`count` shared copies of `template`."""
+    """`count` shared copies of `template`, and a status."""
 
     def __init__(self, template: Any, count: int, context: BaseContext) -> None:
         leaves: list[Tensor] = []
         map_tensors(leaves.append, template)
         self._template = map_tensors(lambda tensor: tensor.new_empty(0), template)
         self._width = len(leaves)
-        self._shared = SharedTensors(leaves * count, context)
+        self._shared = SharedTensors([*leaves * count, torch.zeros(2, dtype=torch.int64)], context)
+
+    @property
+    def status(self) -> Tensor:
+        return self._shared.tensors[-1]
 
     def __getitem__(self, slot: int) -> Any:
         tensors = iter(self._shared.tensors[slot * self._width : (slot + 1) * self._width])
@@ -48,6 +53,11 @@ class ChannelWriter:
         self._slots = slots
         self._free = deque(range(count))
         self._connection = connection
+
+    @property
+    def status(self) -> Tensor:
+        """int64 [2], for the reader to look at whenever it likes."""
+        return self._slots.status
 
     def wait_for_slot(self, answer: Callable[[], Any] = lambda: None) -> None:
         """Block until a message can be sent; call `answer` for what the learner asks meanwhile.
@@ -84,6 +94,11 @@ class ChannelReader:
     def __init__(self, slots: _Slots, connection: Connection) -> None:
         self._slots = slots
         self._connection = connection
+
+    @property
+    def status(self) -> Tensor:
+        """int64 [2], as the writer left them; zeros at first."""
+        return self._slots.status
 
     def fileno(self) -> int:
         return self._connection.fileno()

@@ -45,7 +45,7 @@ class SerialCollector:
     def __init__(self, job: CollectorJob, states: list[CollectorState] | None = None) -> None:
         self.weights = SharedWeights(job.net, multiprocessing.get_context())
         self.restarts = 0
-        self._collector = Collector(job, 0, self.weights)
+        self._collector = Collector(job.detached(), 0, self.weights)
         if states is not None:
             self._collector.load_state_dict(states[0])
 

@@ -5,15 +5,72 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.vector import VectorEnv, VectorWrapper
+
+Call = Literal["nothing", "making", "reset", "step"]
+_CALLS: tuple[Call, ...] = ("nothing", "making", "reset", "step")
+_ALL = -1  # sub-environments
 
 
 class BadEnvironment(ValueError):
     """An environment gave what it must not give."""
+
+
+class Whereabouts:
+    """Which call of which sub-environment is under way, so that one that never returns can be named.
+
+    Args:
+        cell: int64 [2], the call's place in the list of calls and the sub-environment. In shared memory, another
+            process can ask.
+    """
+
+    def __init__(self, cell: np.ndarray | None = None) -> None:
+        self._cell = np.zeros(2, dtype=np.int64) if cell is None else cell
+
+    @contextmanager
+    def calling(self, call: Call, env_id: str, index: int = _ALL) -> Iterator[None]:
+        """Around a call; an exception that comes out of it gets the environment's name as a note."""
+        self._cell[1] = index
+        self._cell[0] = _CALLS.index(call)
+        try:
+            yield
+        except Exception as error:
+            error.add_note(f"in {name(env_id, index)}")
+            raise
+        finally:
+            self._cell[0] = 0
+
+    def describe(self, env_id: str) -> str:
+        """In words."""
+        call, index = _CALLS[int(self._cell[0])], int(self._cell[1])
+        return f"outside {env_id}" if call == "nothing" else f"in {call} of {name(env_id, index)}"
+
+
+def name(env_id: str, index: int = _ALL) -> str:
+    """An environment's id, with the sub-environment's index unless it is all of them."""
+    return env_id if index == _ALL else f"{env_id}, sub-environment {index}"
+
+
+class CheckedVectorEnv(VectorWrapper):
+    """Names an environment whose sub-environments are stepped all at once; what they give is not checked."""
+
+    def __init__(self, env: VectorEnv, env_id: str, whereabouts: Whereabouts) -> None:
+        super().__init__(env)
+        self._env_id = env_id
+        self._whereabouts = whereabouts
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        with self._whereabouts.calling("reset", self._env_id):
+            return self.env.reset(**kwargs)
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        with self._whereabouts.calling("step", self._env_id):
+            return self.env.step(actions)
 
 
 class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -23,31 +80,26 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         BadEnvironment: a reward or observation is not finite, or an observation does not fit its space.
     """
 
-    def __init__(self, env: gymnasium.Env[Any, Any], env_id: str, index: int) -> None:
+    def __init__(self, env: gymnasium.Env[Any, Any], env_id: str, index: int, whereabouts: Whereabouts) -> None:
         super().__init__(env)
-        self._name = f"{env_id}, sub-environment {index}"
+        self._env_id = env_id
+        self._index = index
+        self._whereabouts = whereabouts
+        self._name = name(env_id, index)
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
-        with self._named():
+        with self._whereabouts.calling("reset", self._env_id, self._index):
             observation, info = self.env.reset(**kwargs)
         self._check("reset", observation)
         return observation, info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        with self._named():
+        with self._whereabouts.calling("step", self._env_id, self._index):
             observation, reward, terminated, truncated, info = self.env.step(action)
         self._check("step", observation)
         if not math.isfinite(reward):
             raise BadEnvironment(f"{self._name}: step gave the reward {reward}")
         return observation, reward, terminated, truncated, info
-
-    @contextmanager
-    def _named(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            error.add_note(f"in {self._name}")
-            raise
 
     def _check(self, method: str, observation: Any) -> None:
         space = self.env.observation_space

@@ -16,7 +16,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
 from gymnasium.wrappers import FlattenObservation
 
-from lightning_a3c.env_checks import CheckedEnv
+from lightning_a3c.env_checks import CheckedEnv, CheckedVectorEnv, Whereabouts
 
 gymnasium.register_envs(ale_py)
 
@@ -128,14 +128,17 @@ def inspect(config: EnvConfig) -> Protocol:
         env.close()
 
 
-def make_vector_env(config: EnvConfig, num_envs: int | None = None) -> VectorEnv:
+def make_vector_env(
+    config: EnvConfig, num_envs: int | None = None, whereabouts: Whereabouts | None = None
+) -> VectorEnv:
     """A vector environment whose raw rewards and autoreset mode the rollout can rely on.
 
     Atari ids run in ALE's native vector environment, one thread, uint8 observations [4, 84, 84];
     others in Gymnasium's `SyncVectorEnv`, observations that are no array flattened to a vector.
-    Both reset in the same step. Close it after use.
+    Both reset in the same step, and tell `whereabouts` what they are in. Close it after use.
     """
     num_envs = num_envs or config.num_envs
+    whereabouts = whereabouts or Whereabouts()
     spec = spec_of(config.id)
     if is_atari(spec):
         atari = config.atari
@@ -152,9 +155,10 @@ def make_vector_env(config: EnvConfig, num_envs: int | None = None) -> VectorEnv
             use_fire_reset=atari.fire_on_reset,
             reward_clipping=False,
         )
+        env = CheckedVectorEnv(env, config.id, whereabouts)
         return LifeLoss(env) if atari.episodic_life else env
 
-    makers = [partial(_make_checked, config, index) for index in range(num_envs)]
+    makers = [partial(_make_checked, config, index, whereabouts) for index in range(num_envs)]
     return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
 
 
@@ -241,5 +245,7 @@ def _check_atari(config: EnvConfig) -> None:
         raise ValueError(f"env.kwargs {config.kwargs} has no effect on Atari ids; use the fields of env.atari")
 
 
-def _make_checked(config: EnvConfig, index: int) -> gymnasium.Env[Any, Any]:
-    return flatten(CheckedEnv(gymnasium.make(config.id, **config.kwargs), config.id, index))
+def _make_checked(config: EnvConfig, index: int, whereabouts: Whereabouts) -> gymnasium.Env[Any, Any]:
+    with whereabouts.calling("making", config.id, index):
+        env = gymnasium.make(config.id, **config.kwargs)
+    return flatten(CheckedEnv(env, config.id, index, whereabouts))

@@ -72,7 +72,8 @@ class WorkerPool:
     ) -> None:
         context = start()
         self.weights = SharedWeights(job.net, context)
-        self._job = job.dumps()
+        self._job = job.share(context)
+        self._env_id = job.env.id
         self._is_synchronous = job.synchronous
         self._states: list[CollectorState | None] = [*states] if states else [None] * num_workers
         self._held: list[tuple[WorkerProcess, int]] = []  # slots that a synchronous pool releases with the next take
@@ -189,8 +190,9 @@ class WorkerPool:
         now, timeout = time.monotonic(), self._failures.supervision.timeout
         for worker in self._workers:
             if worker.process and worker.rank not in self._waiting and now - worker.active_at > timeout:
+                where = worker.whereabouts(self._env_id)
                 name = f"collector {worker.rank} (process {worker.process.pid})"
-                self._fail(worker, f"{name} hangs: it sent nothing for {timeout:g} s")
+                self._fail(worker, f"{name} hangs: it sent nothing for {timeout:g} s and is {where}")
 
     def _fail(self, worker: WorkerProcess, reason: str) -> None:
         """End what is left of the worker and have it started again, or give up."""

@@ -7,7 +7,8 @@ import logging
 import os
 import signal
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from multiprocessing.context import BaseContext
 
 import cloudpickle
 import numpy as np
@@ -15,12 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from lightning_a3c.channel import ChannelWriter
+from lightning_a3c.env_checks import Whereabouts
 from lightning_a3c.envs import EnvConfig, clips_rewards, make_vector_env
 from lightning_a3c.fork_server import STOP_SIGNALS
 from lightning_a3c.payloads import MakePayload
 from lightning_a3c.policies import SoftmaxPolicy
 from lightning_a3c.replay import ReplayableEnv
 from lightning_a3c.rollout import Rollout, empty_report
+from lightning_a3c.shared_tensors import SharedTensors
 from lightning_a3c.types import Message, Transitions
 from lightning_a3c.weights import SharedWeights
 
@@ -59,9 +62,21 @@ class CollectorJob:
     seed: int
     synchronous: bool = False
 
-    def dumps(self) -> bytes:
-        """Bytes that `pickle.loads` opens in another process, classes of a notebook or script included."""
-        job: bytes = cloudpickle.dumps(self)
+    def detached(self) -> CollectorJob:
+        """The same job with a network of its own, on the CPU and in evaluation mode."""
+        return replace(self, net=copy.deepcopy(self.net).cpu().eval())
+
+    def share(self, context: BaseContext) -> SharedTensors:
+        """The detached job where any number of processes can `load` it, classes of a notebook or script included."""
+        pickled = torch.frombuffer(bytearray(cloudpickle.dumps(self.detached())), dtype=torch.uint8)
+        shared = SharedTensors([pickled], context)
+        shared.tensors[0].copy_(pickled)
+        return shared
+
+    @staticmethod
+    def load(shared: SharedTensors) -> CollectorJob:
+        """A job of the caller's own from `share`."""
+        job: CollectorJob = cloudpickle.loads(shared.tensors[0].numpy().data)
         return job
 
     def message_template(self) -> Message:
@@ -71,29 +86,37 @@ class CollectorJob:
             actions=torch.zeros(self.size, dtype=torch.int64),
             returns=torch.zeros(self.size),
         )
-        net = copy.deepcopy(self.net).cpu()
-        return Message(self.make_payload(net, transitions, 0), empty_report(self.size, self.env.num_envs))
+        payload = self.make_payload(self.detached().net, transitions, 0)
+        return Message(payload, empty_report(self.size, self.env.num_envs))
 
 
 class Collector:
     """Acts with the newest weights and turns experience into messages.
 
     Args:
-        job: what to do.
+        job: what to do, detached from the learner: its network becomes the collector's.
         rank: which of the run's collectors this is.
         start: 0 for the first of this rank, 1 for the one started after its failure, …; each plays other episodes.
         weights: the learner's snapshots; one must have been published before `collect`.
+        whereabouts: told which call of an environment is under way.
     """
 
-    def __init__(self, job: CollectorJob, rank: int, weights: SharedWeights, start: int = 0) -> None:
+    def __init__(
+        self,
+        job: CollectorJob,
+        rank: int,
+        weights: SharedWeights,
+        start: int = 0,
+        whereabouts: Whereabouts | None = None,
+    ) -> None:
         entropy = [job.seed, rank, start] if start else [job.seed, rank]
         env_seed, policy_seed = (int(s) for s in np.random.SeedSequence(entropy).generate_state(2) >> 1)
         self.rank = rank
         self.job = job
-        self._net = copy.deepcopy(job.net).cpu().eval()
+        self._net = job.net
         self._weights = weights
         self._version = 0
-        env = make_vector_env(job.env)
+        env = make_vector_env(job.env, whereabouts=whereabouts)
         self._env = ReplayableEnv(env, env_seed) if job.synchronous else env
         self._policy = SoftmaxPolicy(self._net, seed=policy_seed)
         self._rollout = Rollout(
@@ -139,7 +162,12 @@ class Collector:
 
 
 def run_worker(
-    rank: int, start: int, job: bytes, weights: SharedWeights, writer: ChannelWriter, state: CollectorState | None
+    rank: int,
+    start: int,
+    job: SharedTensors,
+    weights: SharedWeights,
+    writer: ChannelWriter,
+    state: CollectorState | None,
 ) -> None:
     """A collector process: collect whenever a slot is free, until the learner closes its end."""
     for number in STOP_SIGNALS:  # they reach the whole group; the learner decides
@@ -147,7 +175,7 @@ def run_worker(
     torch.set_num_threads(1)
     os.nice(_NICENESS)
     try:
-        collector = Collector(cloudpickle.loads(job), rank, weights, start)
+        collector = Collector(CollectorJob.load(job), rank, weights, start, Whereabouts(writer.status.numpy()))
         if state is not None:
             collector.load_state_dict(state)
         while True:

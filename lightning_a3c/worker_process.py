@@ -7,6 +7,8 @@ from contextlib import suppress
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 
 from lightning_a3c.channel import open_channel
+from lightning_a3c.env_checks import Whereabouts
+from lightning_a3c.shared_tensors import SharedTensors
 from lightning_a3c.types import Message
 from lightning_a3c.weights import SharedWeights
 from lightning_a3c.worker import CollectorState, run_worker
@@ -29,7 +31,7 @@ class WorkerProcess:
         self._is_open = False
         self._open_channel()
 
-    def start(self, job: bytes, weights: SharedWeights, state: CollectorState | None) -> None:
+    def start(self, job: SharedTensors, weights: SharedWeights, state: CollectorState | None) -> None:
         if not self._is_open:
             self._open_channel()
         self.process = self._context.Process(
@@ -52,6 +54,10 @@ class WorkerProcess:
         self.active_at = time.monotonic()
         with suppress(BrokenPipeError, ConnectionResetError):  # it died meanwhile; the next look at it tells
             self.reader.release(slot)
+
+    def whereabouts(self, env_id: str) -> str:
+        """Which call of the environment the process is in, in words."""
+        return Whereabouts(self.reader.status.numpy()).describe(env_id)
 
     def obituary(self) -> str:
         """How the process ended."""

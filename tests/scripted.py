@@ -103,6 +103,35 @@ class FailingEnv(SeededLengthEnv):
         return super().step(action)
 
 
+class Misbehaving(SeededLengthEnv):
+    """Does `what` at step `at` if its first seed is odd, as that of the second sub-environment is here."""
+
+    def __init__(self, what: str, at: int = 3) -> None:
+        super().__init__()
+        self.what = what
+        self.at = at
+        self.steps = 0
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        if self.what == "slow reset" and self.steps > self.at:
+            time.sleep(100)
+        return super().reset(**kwargs)
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        observation, reward, *rest = super().step(action)
+        if self.steps == self.at and self.length == 10:
+            if self.what == "raise":
+                raise RuntimeError("broken on purpose")
+            if self.what == "hang":
+                time.sleep(100)
+            reward = float("nan") if self.what == "reward" else reward
+            changed = {"shape": np.zeros(2, np.float32), "dtype": np.zeros(1, np.int64), "nan": np.full(1, np.nan)}
+            observation = changed.get(self.what, observation)
+            observation = observation.astype(np.float32) if self.what == "nan" else observation
+        return observation, reward, *rest
+
+
 class ChaoticCartPole(CartPoleEnv):
     """CartPole that now and then breaks or takes its time."""
 
@@ -137,8 +166,14 @@ for _id, _name in (
     ("Scripted-v0", "ScriptedEnv"),
     ("SeededLength-v0", "SeededLengthEnv"),
     ("Failing-v0", "FailingEnv"),
+    ("Misbehaving-v0", "Misbehaving"),
     ("Unseeded-v0", "UnseededEnv"),
     ("ChaoticCartPole-v0", "ChaoticCartPole"),
 ):
     if _id not in gymnasium.registry:
-        gymnasium.register(_id, entry_point=f"tests.scripted:{_name}", max_episode_steps=500)
+        gymnasium.register(
+            _id,
+            entry_point=f"tests.scripted:{_name}",
+            max_episode_steps=500,
+            disable_env_checker=_name == "Misbehaving",  # or Gymnasium would be first to complain
+        )

@@ -50,6 +50,15 @@ def test_a_process_killed_while_it_saves_leaves_a_whole_checkpoint_fifty_times(t
     assert killed_while_saving > 5
 
 
+def test_what_a_killed_process_left_half_written_is_removed_by_later_saves(tmp_path: Path) -> None:
+    abandoned, under_way = tmp_path / ".epoch=1.partial-77.ckpt", tmp_path / ".epoch=2.partial-78.ckpt"
+    for partial in (abandoned, under_way):
+        partial.write_bytes(b"half")
+    os.utime(abandoned, (0, time.time() - 601))
+    WholeCheckpoints().save_checkpoint({}, tmp_path / "last.ckpt")
+    assert {file.name for file in tmp_path.iterdir()} == {"last.ckpt", under_way.name}
+
+
 class Malicious:
     def __init__(self, marker: Path) -> None:
         self.marker = marker

@@ -81,11 +81,16 @@ def test_data_mode_sends_the_transitions_themselves(net: AtariA2C, transitions: 
     assert send_transitions(net, transitions, 0) is transitions
 
 
+class Silent(A3CModule):
+    """Does without a trainer to log to."""
+
+    logs_now = False
+
+
 def module_and_batch(*gradients: float, frozen: bool = False) -> tuple[A3CModule, Batch]:
     """A module with 2 × 3 weights a tower and a batch of constant gradients for it."""
     network = {"class_path": "lightning_a3c.networks.MLP", "init_args": {"hidden_sizes": []}}
-    module = A3CModule((2,), 2, network=network, mode="gradient")
-    module.log = lambda *_, **__: None  # type: ignore[method-assign]  # no trainer here
+    module = Silent((2,), 2, network=network, mode="gradient")
     if frozen:
         module.net.value.requires_grad_(False)
     count = sum(p.numel() for p in module.net.parameters() if p.requires_grad)
@@ -132,8 +137,7 @@ def test_parameters_the_loss_does_not_use_get_no_gradient() -> None:
         def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             return self.policy(x), self.value(x).squeeze(1)
 
-    module = A3CModule((2,), 2, network=Spare(), mode="gradient")
-    module.log = lambda *_, **__: None  # type: ignore[method-assign]
+    module = Silent((2,), 2, network=Spare(), mode="gradient")
     transitions = Transitions(torch.randn(4, 2), torch.zeros(4, dtype=torch.int64), torch.ones(4))
     _, batch = module_and_batch(1.0)
     apply(GradientParallel(), module, batch._replace(payload=SendGradients(LOSS)(module.net, transitions, 0)))
