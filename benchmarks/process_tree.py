@@ -13,9 +13,18 @@ def pss(pid: int) -> int:
     return int(_total(_tree(pid), lambda process: process.memory_full_info().pss))
 
 
-def cpu_seconds(pid: int) -> float:
-    """CPU time that the living processes have used so far."""
-    return _total(_tree(pid), lambda process: sum(process.cpu_times()[:2]))
+def private(pid: int) -> int:
+    """Unique set size in bytes: pages that no other process has, whatever else runs on the machine."""
+    return int(_total(_tree(pid), lambda process: process.memory_full_info().uss))
+
+
+def cpu_seconds(pid: int) -> dict[int, float]:
+    """CPU time that each living process of the tree has used so far, by process id; the root comes first."""
+    used: dict[int, float] = {}
+    for process in _tree(pid):
+        with suppress(psutil.NoSuchProcess):
+            used[process.pid] = sum(process.cpu_times()[:2])
+    return used
 
 
 def open_descriptors(pid: int) -> tuple[int, int]:

@@ -36,13 +36,15 @@ def fit(
     after_update: Callable[[A3CModule, Batch], bool],
     synchronous: bool = False,
     supervision: Supervision | None = None,
+    num_workers: int = 4,
+    num_envs: int = 8,
 ) -> None:
-    """Train on the CPU, 4 workers × 8 environments and 128 transitions an update, until `after_update` returns true."""
+    """Train on the CPU, 128 transitions an update, until `after_update` returns true."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     data = CollectorDataModule(
-        env=EnvConfig(id=env_id, num_envs=8),
-        num_workers=4,
+        env=EnvConfig(id=env_id, num_envs=num_envs),
+        num_workers=num_workers,
         n_steps=4,
         discount=0.99,
         micro_batch_size=32 if mode == "data" or synchronous else 64,

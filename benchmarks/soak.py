@@ -27,7 +27,8 @@ from lightning_a3c.types import Batch
 class Usage(NamedTuple):
     """What the run holds at one moment."""
 
-    pss: int  # bytes, the learner and all its descendants
+    pss: int  # bytes, the learner and all its descendants; falls when other programs use the same libraries
+    private: int  # bytes, those of their pages that nobody else has
     learner_fds: int
     worker_fds: int  # of all descendants: workers, fork server, resource tracker
     shm_files: int
@@ -39,6 +40,7 @@ class Usage(NamedTuple):
         room = os.statvfs("/dev/shm")
         return cls(
             process_tree.pss(os.getpid()),
+            process_tree.private(os.getpid()),
             *process_tree.open_descriptors(os.getpid()),
             shm_files=len(os.listdir("/dev/shm")),
             shm_bytes=(room.f_blocks - room.f_bfree) * room.f_frsize,
@@ -78,7 +80,7 @@ class Soak:
     def _print(self, elapsed: float, steps: int, restarts: int) -> None:
         if not self.usages:
             print(
-                f"{'minutes':>9}{'env steps':>11}{'steps/s':>9}{'restarts':>10}{'PSS MiB':>9}{'learner fds':>13}"
+                f"{'minutes':>9}{'env steps':>11}{'steps/s':>9}{'restarts':>10}{'PSS MiB':>9}{'private':>9}{'learner fds':>13}"
                 f"{'worker fds':>12}{'shm files':>11}{'shm bytes':>13}"
             )
         then, steps_then = self._last
@@ -88,16 +90,17 @@ class Soak:
         self._last = now, steps
         print(
             f"{elapsed / 60:9.1f}{steps:11,}{(steps - steps_then) / (now - then):9.0f}{restarts:10}"
-            f"{usage.pss / 2**20:9.1f}{usage.learner_fds:13}{usage.worker_fds:12}"
+            f"{usage.pss / 2**20:9.1f}{usage.private / 2**20:9.1f}{usage.learner_fds:13}{usage.worker_fds:12}"
             f"{usage.shm_files:11}{usage.shm_bytes:13,}",
             flush=True,
         )
 
     def growth(self) -> str:
         """From the first line to the last."""
-        pss, *counts = (last - first for first, last in zip(self.usages[0], self.usages[-1], strict=True))
-        changes = [f"{name} {change:+,}" for name, change in zip(Usage._fields[1:], counts, strict=True)]
-        return f"growth from 10 % to 100 %: pss {pss / 2**20:+.1f} MiB, {', '.join(changes)}"
+        pss, private, *counts = (last - first for first, last in zip(self.usages[0], self.usages[-1], strict=True))
+        changes = [f"{name} {change:+,}" for name, change in zip(Usage._fields[2:], counts, strict=True)]
+        memory = f"pss {pss / 2**20:+.1f} MiB, private {private / 2**20:+.1f} MiB"
+        return f"growth from 10 % to 100 %: {memory}, {', '.join(changes)}"
 
 
 def main() -> None:

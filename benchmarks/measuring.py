@@ -1,0 +1,181 @@
+"""Env steps a second on Pong of whole systems and of their parts, each measured in a fresh process after a warm-up."""
+
+# torch, Lightning and SB3 are imported where they are used: no measurement's memory holds another's library.
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import platform
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import process_tree
+
+PONG = "PongNoFrameskip-v4"
+MAX_WARM_UP = 10.0  # seconds
+CORES = len(os.sched_getaffinity(0))
+
+
+class Speed(NamedTuple):
+    """Of one whole system."""
+
+    steps_per_second: float
+    cpu: list[float]  # share of one core by process, the learner first; helpers that do nothing left out
+    policy_lag: float  # mean, in updates
+
+
+class Window:
+    """A warm-up and then `seconds` of measuring, both counted from the first `tick`."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._warm_until: float | None = None
+        self._start: tuple[float, dict[int, float], int] | None = None  # time, CPU time by process, env steps
+        self.steps_per_second = 0.0
+        self.cpu: list[float] = []
+
+    @property
+    def is_measuring(self) -> bool:
+        return self._start is not None
+
+    def tick(self, env_steps: int) -> bool:
+        """Tell how many steps have been taken so far; true once the time is over."""
+        now = time.perf_counter()
+        if self._warm_until is None:
+            self._warm_until = now + min(MAX_WARM_UP, self._seconds / 4)
+        if self._start is None:
+            if now >= self._warm_until:
+                self._start = now, process_tree.cpu_seconds(os.getpid()), env_steps
+            return False
+        then, cpu_then, steps_then = self._start
+        elapsed = now - then
+        if elapsed < self._seconds:
+            return False
+        self.steps_per_second = (env_steps - steps_then) / elapsed
+        shares = [
+            (used - cpu_then.get(pid, 0.0)) / elapsed for pid, used in process_tree.cpu_seconds(os.getpid()).items()
+        ]
+        self.cpu = [share for share in shares if share >= 0.01]
+        return True
+
+
+def run_training(mode: Literal["data", "gradient", "lock_step"], seconds: float, **changes: int) -> Speed:
+    """This package at the seed's constants, but for `changes` of `seed_runs.fit`."""
+    from seed_runs import fit
+
+    window = Window(seconds)
+    lags: list[float] = []
+
+    def after_update(module: Any, batch: Any) -> bool:
+        if window.is_measuring:
+            lags.append(float(batch.policy_lag.float().mean()))
+        return window.tick(module.progress.env_steps)
+
+    in_lock_step = mode == "lock_step"
+    fit("gradient" if mode == "gradient" else "data", PONG, after_update, synchronous=in_lock_step, **changes)
+    return Speed(window.steps_per_second, window.cpu, sum(lags) / len(lags))
+
+
+def run_sb3(seconds: float) -> Speed:
+    """stable-baselines3's A2C as its documentation trains Atari: 16 environments, one process."""
+    import ale_py
+    import gymnasium
+    from stable_baselines3 import A2C
+    from stable_baselines3.common.env_util import make_atari_env
+    from stable_baselines3.common.vec_env import VecFrameStack
+
+    gymnasium.register_envs(ale_py)
+    env = VecFrameStack(make_atari_env(PONG, n_envs=16, seed=0), n_stack=4)
+    model = A2C("CnnPolicy", env, seed=0, device="cpu")
+    window = Window(seconds)
+    model.learn(10**9, callback=lambda _locals, _globals: not window.tick(model.num_timesteps))
+    env.close()
+    return Speed(window.steps_per_second, window.cpu, policy_lag=0.0)
+
+
+def run_parts(seconds: float) -> dict[str, float]:
+    """Env steps a second that one core does of each part alone, for a sixth of `seconds` each."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    import torch
+
+    from lightning_a3c.envs import EnvConfig, inspect, make_vector_env
+    from lightning_a3c.losses import A2CLoss
+    from lightning_a3c.networks import AtariA2C
+    from lightning_a3c.policies import SoftmaxPolicy
+
+    torch.set_num_threads(1)
+    config = EnvConfig(id=PONG, num_envs=8)
+    protocol = inspect(config)
+    net = AtariA2C(protocol.observation_shape, protocol.num_actions)
+    env = make_vector_env(config)
+    env.reset(seed=0)
+    actions = torch.randint(protocol.num_actions, (128,))
+    returns = torch.randn(128)
+    observations = torch.randint(256, (128, *protocol.observation_shape), dtype=torch.uint8)
+    policy, loss = SoftmaxPolicy(net), A2CLoss()
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, eps=1e-3, fused=True)
+
+    def learn() -> None:
+        optimizer.zero_grad()
+        logits, values = net(observations)
+        loss(logits, values, actions, returns).loss_total.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 0.1)
+        optimizer.step()
+
+    parts: list[tuple[str, Callable[[], object], int]] = [
+        ("env, 8 envs", lambda: env.step(actions[:8].numpy()), 8),
+        ("acting, batch 8", lambda: policy(observations[:8]), 8),
+        ("learning, batch 128", learn, 128),
+    ]
+    return {part: _rate(repeat, steps, seconds / 6) for part, repeat, steps in parts}
+
+
+def _rate(repeat: Callable[[], object], steps: int, seconds: float) -> float:
+    window, done = Window(seconds), 0
+    while not window.tick(done):
+        repeat()
+        done += steps
+    return window.steps_per_second
+
+
+def measure(name: str, run: Callable[[float], Any], seconds: float) -> tuple[Any, int]:
+    """What `run(seconds)` returns in a fresh process, and the peak PSS of its tree in bytes, sampled once a second."""
+    print(f"measuring {name} ...", flush=True)
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_send_result, args=(sender, run, seconds))
+    process.start()
+    sender.close()
+    assert process.pid is not None
+    peak = 0
+    while not receiver.poll(timeout=1.0):
+        peak = max(peak, process_tree.pss(process.pid))
+    try:
+        result = receiver.recv()
+    except EOFError:
+        raise SystemExit(f"measuring {name} failed; its traceback is above") from None
+    process.join()
+    return result, peak
+
+
+def _send_result(sender: Connection, run: Callable[[float], Any], seconds: float) -> None:
+    sender.send(run(seconds))
+
+
+def measure_system(name: str, run: Callable[[float], Speed], seconds: float) -> dict[str, Any]:
+    """The fields of `Speed` and `peak_pss`, for tables and JSON."""
+    speed, peak_pss = measure(name, run, seconds)
+    return {**speed._asdict(), "peak_pss": peak_pss}
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores this process may use, and PyTorch's version."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {"cpu": models[0] if models else platform.machine(), "cores": CORES, "torch": version("torch")}
