@@ -80,8 +80,8 @@ class Soak:
     def _print(self, elapsed: float, steps: int, restarts: int) -> None:
         if not self.usages:
             print(
-                f"{'minutes':>9}{'env steps':>11}{'steps/s':>9}{'restarts':>10}{'PSS MiB':>9}{'private':>9}{'learner fds':>13}"
-                f"{'worker fds':>12}{'shm files':>11}{'shm bytes':>13}"
+                f"{'minutes':>9}{'env steps':>11}{'steps/s':>9}{'restarts':>10}{'PSS MiB':>9}{'private':>9}"
+                f"{'learner fds':>13}{'worker fds':>12}{'shm files':>11}{'shm bytes':>13}"
             )
         then, steps_then = self._last
         now = time.perf_counter()

@@ -154,14 +154,21 @@ class A3CModule(pl.LightningModule):
         self._log(batch, terms)
         return terms.loss_total
 
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        if not self.automatic_optimization:
-            return
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters() if p.grad is not None])
-        if norm.isfinite():
-            self._skipped_in_a_row = 0
-        else:
+        if not norm.isfinite():
             self._skip_update(norm)
+        else:
+            self._skipped_in_a_row = 0
+            if gradient_clip_val and gradient_clip_algorithm in (None, "norm"):
+                torch.nn.utils.clip_grads_with_norm_(self.parameters(), gradient_clip_val, norm)  # known already
+            else:
+                self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
         if self.logs_now:
             self.log_dict({"grad_norm": norm, "skipped_updates": float(self.skipped_updates)})
 

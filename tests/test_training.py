@@ -211,6 +211,20 @@ def test_an_exception_in_training_ends_the_workers_and_leaves_a_checkpoint(tmp_p
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 7
 
 
+@pytest.mark.parametrize(("algorithm", "order"), [("norm", 2.0), ("value", float("inf"))])
+def test_gradients_are_clipped_as_the_trainer_says(algorithm: str, order: float, tmp_path: Path) -> None:
+    norms: list[float] = []
+
+    class Watch(pl.Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, module: A3CModule, *args: object) -> None:
+            norms.append(float(torch.cat([p.grad.flatten() for p in module.parameters()]).norm(order)))
+
+    clip = {"gradient_clip_val": 1e-3, "gradient_clip_algorithm": algorithm}
+    stream = data(num_workers=0)
+    trainer("data", tmp_path, Watch(), max_steps=3, **clip).fit(A3CModule.for_data(stream), datamodule=stream)
+    assert norms == pytest.approx([1e-3] * 3, rel=1e-3)
+
+
 def poison(monkeypatch: pytest.MonkeyPatch, updates: set[int]) -> None:
     """Make the returns of these updates, counted from 0, NaN."""
     step = A3CModule.training_step
