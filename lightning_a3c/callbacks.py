@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lightning_a3c.data import CollectorDataModule
 from lightning_a3c.module import A3CModule, NonFiniteLoss
-from lightning_a3c.payloads import SendGradients, clip_norm, trainable
+from lightning_a3c.payloads import SendGradients, clip_norm_, trainable
 from lightning_a3c.progress import WINDOW
 from lightning_a3c.types import Batch, Gradients
 
@@ -181,9 +181,9 @@ class GradientParallel(pl.Callback):
                 parameter.grad = None
             return
         good = gradients.gradient if finite.all() else gradients.gradient[finite]
-        total = good.sum(dim=0) if len(good) > 1 else good[0]
+        total = good.sum(dim=0)
         norm = total.norm()
-        total = clip_norm(total, self.max_norm, norm)
+        clip_norm_(total, self.max_norm, norm)
         pieces = torch.split(total, [parameter.numel() for parameter in parameters])
         used = gradients.used[finite].any(dim=0).tolist()
         for parameter, piece, is_used in zip(parameters, pieces, used, strict=True):

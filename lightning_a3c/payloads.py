@@ -52,7 +52,7 @@ class SendGradients:
         )
         norm = flat.norm()
         return Gradients(
-            gradient=clip_norm(flat, self.max_norm, norm).unsqueeze(0),
+            gradient=clip_norm_(flat, self.max_norm, norm).unsqueeze(0),
             norm=norm.unsqueeze(0),
             loss_terms=torch.stack([term.detach() for term in terms]).unsqueeze(0),
             used=torch.tensor([[gradient is not None for gradient in gradients]]),
@@ -65,6 +65,6 @@ def trainable(net: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in net.parameters() if parameter.requires_grad]
 
 
-def clip_norm(gradient: Tensor, max_norm: float, norm: Tensor) -> Tensor:
-    """`gradient` scaled so that its L2 norm is at most `max_norm`, as `torch.nn.utils.clip_grad_norm_` does."""
-    return gradient * (max_norm / (norm + 1e-6)).clamp(max=1.0)
+def clip_norm_(gradient: Tensor, max_norm: float, norm: Tensor) -> Tensor:
+    """Scale `gradient` in place to an L2 norm of at most `max_norm`, as `torch.nn.utils.clip_grad_norm_` does."""
+    return gradient.mul_((max_norm / (norm + 1e-6)).clamp(max=1.0))
