@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal
 
 import gymnasium
@@ -61,15 +62,14 @@ class CheckedVectorEnv(VectorWrapper):
 
     def __init__(self, env: VectorEnv, env_id: str, whereabouts: Whereabouts) -> None:
         super().__init__(env)
-        self._env_id = env_id
-        self._whereabouts = whereabouts
+        self._calling = partial(whereabouts.calling, env_id=env_id)
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
-        with self._whereabouts.calling("reset", self._env_id):
+        with self._calling("reset"):
             return self.env.reset(**kwargs)
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        with self._whereabouts.calling("step", self._env_id):
+        with self._calling("step"):
             return self.env.step(actions)
 
 
@@ -82,19 +82,17 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def __init__(self, env: gymnasium.Env[Any, Any], env_id: str, index: int, whereabouts: Whereabouts) -> None:
         super().__init__(env)
-        self._env_id = env_id
-        self._index = index
-        self._whereabouts = whereabouts
         self._name = name(env_id, index)
+        self._calling = partial(whereabouts.calling, env_id=env_id, index=index)
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
-        with self._whereabouts.calling("reset", self._env_id, self._index):
+        with self._calling("reset"):
             observation, info = self.env.reset(**kwargs)
         self._check("reset", observation)
         return observation, info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        with self._whereabouts.calling("step", self._env_id, self._index):
+        with self._calling("step"):
             observation, reward, terminated, truncated, info = self.env.step(action)
         self._check("step", observation)
         if not math.isfinite(reward):
