@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from measuring import machine, measure_system, run_training
+from measuring import measure_system, run_training
 
 MODES = ("data", "gradient")
 VARIED: dict[str, tuple[int, ...]] = {"num_workers": (1, 2, 4, 8, 16), "num_envs": (1, 2, 4, 8, 16, 32, 64)}
@@ -70,6 +70,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     parser.add_argument("--plot", type=Path, help="also draw them here (.png, .svg)")
     args = parser.parse_args()
+
+    from lightning_a3c.recording import machine  # here, or what is measured would import Lightning too
+
     print("{cpu}, {cores} cores, torch {torch}".format(**machine()))
     rows = sweep(args.seconds)
     if args.json:

@@ -6,12 +6,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import platform
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import process_tree
@@ -171,11 +168,3 @@ def measure_system(name: str, run: Callable[[float], Speed], seconds: float) -> 
     """The fields of `Speed` and `peak_pss`, for tables and JSON."""
     speed, peak_pss = measure(name, run, seconds)
     return {**speed._asdict(), "peak_pss": peak_pss}
-
-
-def machine() -> dict[str, Any]:
-    """Processor, cores this process may use, and PyTorch's version."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {"cpu": models[0] if models else platform.machine(), "cores": CORES, "torch": version("torch")}

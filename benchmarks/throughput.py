@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from measuring import CORES, Speed, machine, measure, measure_system, run_parts, run_sb3, run_training
+from measuring import CORES, Speed, measure, measure_system, run_parts, run_sb3, run_training
 
 SYSTEMS: dict[str, Callable[[float], Speed]] = {
     "data": partial(run_training, "data"),
@@ -81,6 +81,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     parser.add_argument("--plot", type=Path, help="also draw them here (.png, .svg)")
     args = parser.parse_args()
+
+    from lightning_a3c.recording import machine  # here, or what is measured would import Lightning too
+
     print("{cpu}, {cores} cores, torch {torch}".format(**machine()))
     if "sb3" in args.only and not (find_spec("stable_baselines3") and find_spec("cv2")):
         print("no stable_baselines3 (or its OpenCV) to compare with: pip install 'lightning-a3c[benchmarks]'")

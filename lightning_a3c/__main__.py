@@ -18,7 +18,6 @@ def main(args: list[str] | None = None) -> None:
     gc.disable()  # an eighth of the time that importing takes, and nothing is garbage yet
     from lightning_a3c import trainer_command
 
-    gc.freeze()
     gc.enable()
     trainer_command.run(args)
 

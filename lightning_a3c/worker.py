@@ -67,7 +67,14 @@ class CollectorJob:
         return replace(self, net=copy.deepcopy(self.net).cpu().eval())
 
     def share(self, context: BaseContext) -> SharedTensors:
-        """The detached job where any number of processes can `load` it, classes of a notebook or script included."""
+        """The detached job where any number of processes can `load` it, classes of a notebook or script included.
+
+        Returns:
+            One tensor, uint8 [bytes of the pickled job].
+
+        Raises:
+            NoFreeSharedMemory: /dev/shm is too small.
+        """
         pickled = torch.frombuffer(bytearray(cloudpickle.dumps(self.detached())), dtype=torch.uint8)
         shared = SharedTensors([pickled], context)
         shared.tensors[0].copy_(pickled)
@@ -75,7 +82,7 @@ class CollectorJob:
 
     @staticmethod
     def load(shared: SharedTensors) -> CollectorJob:
-        """A job of the caller's own from `share`."""
+        """A job of the caller's own, from what `share` returned."""
         job: CollectorJob = cloudpickle.loads(shared.tensors[0].numpy().data)
         return job
 
@@ -113,12 +120,11 @@ class Collector:
         env_seed, policy_seed = (int(s) for s in np.random.SeedSequence(entropy).generate_state(2) >> 1)
         self.rank = rank
         self.job = job
-        self._net = job.net
         self._weights = weights
         self._version = 0
         env = make_vector_env(job.env, whereabouts=whereabouts)
         self._env = ReplayableEnv(env, env_seed) if job.synchronous else env
-        self._policy = SoftmaxPolicy(self._net, seed=policy_seed)
+        self._policy = SoftmaxPolicy(job.net, seed=policy_seed)
         self._rollout = Rollout(
             self._env,
             self._policy,
@@ -131,9 +137,9 @@ class Collector:
 
     def collect(self) -> Message:
         """The next payload with its report, all its new steps taken with the newest weights."""
-        self._version = self._weights.pull(self._net, self._version)
+        self._version = self._weights.pull(self.job.net, self._version)
         transitions, report = self._rollout.collect(self.job.size, self._version)
-        return Message(self.job.make_payload(self._net, transitions, self.rank), report)
+        return Message(self.job.make_payload(self.job.net, transitions, self.rank), report)
 
     def state_dict(self) -> CollectorState:
         """All that decides what a synchronous collector does next, but the weights."""
