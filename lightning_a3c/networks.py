@@ -18,33 +18,56 @@ class AtariA2C(nn.Module):
     Args:
         observation_shape: (channels, 84, 84) or any (channels, height, width) of at least 36 × 36.
         num_actions: size of the discrete action space.
+        widths: output channels of each convolution.
+        hidden_size: width of each head's hidden layer.
+        background: the commonest grey level of the game, 0 … 255; it becomes the zero of the first layer's inputs.
+            A constant background gives all weights of a filter the same gradient, and an optimizer that normalises
+            each weight's step then moves them together, until the filter is off or saturated everywhere
+            (centred inputs: LeCun et al. 1998, Efficient BackProp, section 4.3).
     """
 
-    def __init__(self, observation_shape: Sequence[int], num_actions: int) -> None:
+    def __init__(
+        self,
+        observation_shape: Sequence[int],
+        num_actions: int,
+        widths: Sequence[int] = (32, 64, 64),
+        hidden_size: int = 512,
+        background: float = 0,
+    ) -> None:
         super().__init__()
         if len(observation_shape) != 3 or min(observation_shape[1:]) < 36:
             raise ValueError(
                 f"AtariA2C needs observations (channels, height, width) of at least 36 × 36, "
                 f"got {tuple(observation_shape)}; use lightning_a3c.networks.MLP for vectors"
             )
+        if len(widths) != 3 or min(*widths, hidden_size) < 1:
+            raise ValueError(
+                f"AtariA2C needs three widths and a hidden_size of at least 1, got {list(widths)} and {hidden_size}"
+            )
+        if not 0 <= background <= 255:
+            raise ValueError(f"AtariA2C's background must be a grey level in 0 … 255, got {background}")
+        self.background = background
         self.features = nn.Sequential(
-            nn.Conv2d(observation_shape[0], 32, kernel_size=8, stride=4),
+            nn.Conv2d(observation_shape[0], widths[0], kernel_size=8, stride=4),
             nn.ReLU(),
-            nn.Conv2d(32, 64, kernel_size=4, stride=2),
+            nn.Conv2d(widths[0], widths[1], kernel_size=4, stride=2),
             nn.ReLU(),
-            nn.Conv2d(64, 64, kernel_size=3, stride=1),
+            nn.Conv2d(widths[1], widths[2], kernel_size=3, stride=1),
             nn.ReLU(),
             nn.Flatten(),
         )
         with torch.no_grad():
             size = self.features(torch.zeros(1, *observation_shape)).shape[1]
-        self.policy = nn.Sequential(nn.Linear(size, 512), nn.ReLU(), nn.Linear(512, num_actions))
-        self.value = nn.Sequential(nn.Linear(size, 512), nn.ReLU(), nn.Linear(512, 1))
+        self.policy = nn.Sequential(nn.Linear(size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, num_actions))
+        self.value = nn.Sequential(nn.Linear(size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, 1))
 
     def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 or float [B, C, H, W] in 0 … 255 → logits float32 [B, A], values float32 [B]."""
         # reordered while they are bytes, then divided: one pass over floats instead of three
-        features = self.features(observations.contiguous(memory_format=torch.channels_last) / 256)
+        pixels = observations.contiguous(memory_format=torch.channels_last) / 256
+        if self.background:
+            pixels -= self.background / 256
+        features = self.features(pixels)
         return self.policy(features), self.value(features).squeeze(1)
 
 

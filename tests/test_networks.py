@@ -72,6 +72,42 @@ def test_atari_network_divides_pixels_by_256():
     assert_close(seen[0], torch.full((1, *ATARI), 255 / 256))
 
 
+def test_atari_network_can_be_narrower():
+    net = AtariA2C(ATARI, 6, widths=(16, 32, 32), hidden_size=256)
+    assert convolutions(net) == [
+        (4, 16, (8, 8), (4, 4), (0, 0)),
+        (16, 32, (4, 4), (2, 2), (0, 0)),
+        (32, 32, (3, 3), (1, 1), (0, 0)),
+    ]
+    assert linears(net.policy) == [(1568, 256), (256, 6)]
+    assert linears(net.value) == [(1568, 256), (256, 1)]
+
+
+def test_atari_network_sees_the_background_as_zeros():
+    net = AtariA2C(ATARI, 6, background=87)
+    seen = []
+    net.features.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    pixels = torch.full((1, *ATARI), 87, dtype=torch.uint8)
+    pixels[0, 0, 0, 0] = 0
+    net(pixels)
+    assert seen[0][0, 0, 0, 0] == -87 / 256
+    assert seen[0].count_nonzero() == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"widths": (16, 32)}, r"three widths and a hidden_size of at least 1, got \[16, 32\] and 512"),
+        ({"widths": (16, 0, 32)}, r"got \[16, 0, 32\]"),
+        ({"hidden_size": 0}, r"and 0"),
+        ({"background": 256}, r"background must be a grey level in 0 … 255, got 256"),
+    ],
+)
+def test_atari_network_refuses_impossible_sizes_and_greys(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        AtariA2C(ATARI, 6, **arguments)
+
+
 def test_atari_network_gives_float32_logits_and_flat_values_for_uint8_pixels():
     logits, values = AtariA2C(ATARI, 6)(torch.zeros(3, *ATARI, dtype=torch.uint8))
     assert (logits.shape, logits.dtype) == ((3, 6), torch.float32)
