@@ -5,6 +5,7 @@ Knows nothing of optimizers.
 
 from __future__ import annotations
 
+import os
 import warnings
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -23,6 +25,7 @@ from lightning_a3c.supervision import Supervision
 from lightning_a3c.worker import CollectorJob
 
 _PREDICT_CHUNK = 256  # observations at once
+_MOST_AUTO_WORKERS = 8  # each worker more makes the data about one update older
 
 
 class CollectorDataModule(pl.LightningDataModule):
@@ -32,7 +35,8 @@ class CollectorDataModule(pl.LightningDataModule):
 
     Args:
         env: which environment, and how many in each worker.
-        num_workers: collector processes; 0 collects in the learner's process, to debug in.
+        num_workers: collector processes; 0 collects in the learner's process, to debug in; "auto" starts one for
+            each core this process may use, 8 at most.
         n_steps: N of the return targets.
         discount: γ.
         micro_batch_size: transitions a worker sends at once; in gradient mode, those it
@@ -58,7 +62,7 @@ class CollectorDataModule(pl.LightningDataModule):
     def __init__(
         self,
         env: EnvConfig = EnvConfig(),
-        num_workers: int = 4,
+        num_workers: int | Literal["auto"] = 4,
         n_steps: int = 4,
         discount: float = 0.99,
         micro_batch_size: int = 32,
@@ -75,8 +79,9 @@ class CollectorDataModule(pl.LightningDataModule):
         seed: int | None = None,
     ) -> None:
         super().__init__()
+        workers = _auto_workers() if num_workers == "auto" else num_workers
         for name, value, least in (
-            ("num_workers", num_workers, 0),
+            ("num_workers", workers, 0),
             ("n_steps", n_steps, 1),
             ("micro_batch_size", micro_batch_size, 1),
             ("batch_size", batch_size, 1),
@@ -93,10 +98,10 @@ class CollectorDataModule(pl.LightningDataModule):
             raise ValueError(
                 f"data.batch_size must be a multiple of data.micro_batch_size, got {batch_size} and {micro_batch_size}"
             )
-        if synchronous and batch_size % (micro_batch_size * max(1, num_workers)):
+        if synchronous and batch_size % (micro_batch_size * max(1, workers)):
             raise ValueError(
                 "with data.synchronous every worker gives the same part of a batch: data.batch_size must be a multiple "
-                f"of data.micro_batch_size × data.num_workers, got {batch_size}, {micro_batch_size} and {num_workers}"
+                f"of data.micro_batch_size × data.num_workers, got {batch_size}, {micro_batch_size} and {workers}"
             )
         if synchronous and micro_batch_size % env.num_envs:
             raise ValueError(
@@ -105,7 +110,7 @@ class CollectorDataModule(pl.LightningDataModule):
             )
         self.protocol = inspect(env)
         self.env = env
-        self.num_workers = num_workers
+        self.num_workers = workers
         self.n_steps = n_steps
         self.discount = discount
         self.micro_batch_size = micro_batch_size
@@ -220,6 +225,13 @@ class CollectorDataModule(pl.LightningDataModule):
         if self._dataset is not None:
             self._dataset.close()
             self._dataset = None
+
+
+def _auto_workers() -> int:
+    cores = len(os.sched_getaffinity(0))
+    workers = min(cores, _MOST_AUTO_WORKERS)
+    rank_zero_info(f"data.num_workers auto: {workers} on {cores} cores")
+    return workers
 
 
 def _open_observations(path: str, protocol: Protocol) -> np.ndarray:

@@ -272,6 +272,14 @@ def test_the_same_seed_gives_the_same_experience_in_serial_mode() -> None:
     second.close()
 
 
+@pytest.mark.parametrize(("cores", "expected"), [(1, 1), (2, 2), (64, 8)])
+def test_auto_starts_a_worker_for_each_core_that_may_be_used(
+    monkeypatch: pytest.MonkeyPatch, cores: int, expected: int
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(cores)))
+    assert data(num_workers="auto").num_workers == expected
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
