@@ -53,7 +53,7 @@ class StopWhenSolved(pl.Callback):
         )
         checkpoints = trainer.checkpoint_callback
         folder = getattr(checkpoints, "dirpath", None) or trainer.log_dir or trainer.default_root_dir
-        trainer.save_checkpoint(Path(folder) / "solved.ckpt")
+        trainer.save_checkpoint(Path(folder) / "solved.ckpt", weights_only=False)  # Lightning logs an unset value
 
 
 class StopAfterEnvSteps(pl.Callback):

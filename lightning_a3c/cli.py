@@ -48,4 +48,10 @@ class A3CCLI(LightningCLI):
 
 
 def _plain(spec: Any) -> Any:
-    return spec.as_dict() if hasattr(spec, "as_dict") else spec
+    """Dicts instead of namespaces, and lists instead of tuples, as the saved config will have them."""
+    if not hasattr(spec, "as_dict"):
+        return spec
+    plain = spec.as_dict()
+    arguments = plain.get("init_args") or {}
+    plain["init_args"] = {name: list(value) if isinstance(value, tuple) else value for name, value in arguments.items()}
+    return plain
