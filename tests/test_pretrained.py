@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import pytorch_lightning as pl
 
 from lightning_a3c import A3CModule, CollectorDataModule
@@ -10,6 +11,8 @@ from lightning_a3c.envs import config_of
 POLICY = Path(__file__).parents[1] / "results/pong/policy.ckpt"
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_three_episodes_of_the_pretrained_policy() -> None:
     module = A3CModule.load_from_checkpoint(POLICY, weights_only=True)
     data = CollectorDataModule(env=config_of(module.hparams["protocol"]), eval_episodes=3, seed=0)
