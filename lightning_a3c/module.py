@@ -241,7 +241,7 @@ class A3CModule(pl.LightningModule):
         if {k: v.shape for k, v in saved.items()} != {k: v.shape for k, v in own.items()}:
             raise CheckpointMismatch(
                 f"the checkpoint holds another network than {type(self.net).__name__} as configured here "
-                f"(model.network {self.hparams.get('network')}); use the config that made it"
+                f"(network {self.hparams.get('network')}); use the config that made it"
             )
         if "progress" in checkpoint:
             self.progress.load_state_dict(checkpoint["progress"])

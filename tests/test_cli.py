@@ -14,6 +14,7 @@ from lightning_a3c.__main__ import main
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+PONG = f"--config={ROOT / 'configs/pong_data_fast.yaml'}"
 
 
 @pytest.fixture(autouse=True)
@@ -88,8 +89,9 @@ def test_a_run_is_saved_resumed_validated_and_tested(tmp_path: Path) -> None:
         (["--data.discount=2"], "data.discount must be in [0, 1], got 2.0"),
         (["--data.env.id=PongNoFrameskp-v4"], "did you mean PongNoFrameskip-v4"),
         (["--data.env.id=Pendulum-v1"], "only Discrete is supported yet"),
-        (["--model.network={class_path: torch.nn.Identity}"], "network Identity does not turn observations"),
-        (["--model.network={class_path: no.Such}"], "class_path 'no.Such' cannot be imported"),
+        (["--network=torch.nn.Identity"], "network Identity does not turn observations"),
+        ([PONG, "--network.init_args.background=300"], "background must be a grey level in 0 … 255, got 300.0"),
+        ([PONG, "--network.init_args.widths=[16, 32]"], "needs three widths and a hidden_size of at least 1, got [16"),
         (["--model.entropy_weight=-1"], "entropy_weight must be >= 0, got -1.0"),
     ],
 )
@@ -104,7 +106,29 @@ def test_bad_values_end_in_one_line_that_names_them(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("argument", ["--data.num_wrkers=3", "--data.n_step=5", "--model.entropy=1"])
+@pytest.mark.parametrize(
+    ("arguments", "network"),
+    [
+        (["--network.init_args.background=9"], {"widths": [16, 32, 32], "hidden_size": 256, "background": 9.0}),
+        (["--network.init_args.widths=[4, 8, 8]"], {"widths": [4, 8, 8], "hidden_size": 256, "background": 87.0}),
+        (["--network=lightning_a3c.networks.MLP"], {"hidden_sizes": [64, 64]}),
+        (["--network=null"], None),
+    ],
+)
+def test_the_command_line_overrides_the_network_of_a_config(
+    arguments: list[str], network: dict[str, object] | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", PONG, *arguments, "--print_config"])
+    assert stop.value.code == 0
+    printed = yaml.safe_load(capsys.readouterr().out)["network"]
+    assert (printed and printed["init_args"]) == network
+
+
+@pytest.mark.parametrize(
+    "argument",
+    ["--data.num_wrkers=3", "--data.n_step=5", "--model.entropy=1", "--network=no.Such"],
+)
 def test_unknown_and_shortened_options_are_refused(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["fit", argument])
@@ -119,6 +143,20 @@ def test_unknown_keys_in_a_config_are_refused(tmp_path: Path, capsys: pytest.Cap
         main(["fit", f"--config={path}"])
     assert stop.value.code == 2
     assert "n_step" in capsys.readouterr().err
+
+
+def test_a_network_inside_the_model_section_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("model: {network: {class_path: lightning_a3c.networks.MLP}}")
+    with pytest.raises(SystemExit, match=r"config.yaml sets model.network; write network at the top level"):
+        main(["fit", f"--config={path}"])
+
+
+def test_an_unknown_argument_of_the_network_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", PONG, "--network.init_args.depth=2"])
+    assert stop.value.code == 2
+    assert "Option 'depth' is not accepted" in capsys.readouterr().err
 
 
 def test_a_truncated_checkpoint_is_refused_before_anything_starts(tmp_path: Path) -> None:
