@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import copy
 import multiprocessing
 import os
 import time
@@ -61,7 +62,7 @@ class Window:
         return True
 
 
-def run_training(mode: Literal["data", "gradient", "lock_step"], seconds: float, **changes: int) -> Speed:
+def run_training(mode: Literal["data", "gradient", "lock_step"], seconds: float, **changes: Any) -> Speed:
     """This package at the seed's constants, but for `changes` of `seed_runs.fit`."""
     from seed_runs import fit
 
@@ -95,7 +96,7 @@ def run_sb3(seconds: float) -> Speed:
     return Speed(window.steps_per_second, window.cpu, policy_lag=0.0)
 
 
-def run_parts(seconds: float) -> dict[str, float]:
+def run_parts(seconds: float, bf16: bool) -> dict[str, float]:
     """Env steps a second that one core does of each part alone, for a sixth of `seconds` each."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     import torch
@@ -109,24 +110,31 @@ def run_parts(seconds: float) -> dict[str, float]:
     config = EnvConfig(id=PONG, num_envs=8)
     protocol = inspect(config)
     net = AtariA2C(protocol.observation_shape, protocol.num_actions)
+    acting_net = copy.deepcopy(net).to(torch.bfloat16) if bf16 else net
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=bf16)
     env = make_vector_env(config)
     env.reset(seed=0)
     actions = torch.randint(protocol.num_actions, (128,))
     returns = torch.randn(128)
     observations = torch.randint(256, (128, *protocol.observation_shape), dtype=torch.uint8)
-    policy, loss = SoftmaxPolicy(net), A2CLoss()
+    policy, loss = SoftmaxPolicy(acting_net), A2CLoss()
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, eps=1e-3, fused=True)
+
+    def act() -> None:
+        with autocast:
+            policy(observations[:8])
 
     def learn() -> None:
         optimizer.zero_grad()
-        logits, values = net(observations)
+        with autocast:
+            logits, values = net(observations)
         loss(logits, values, actions, returns).loss_total.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 0.1)
         optimizer.step()
 
     parts: list[tuple[str, Callable[[], object], int]] = [
         ("env, 8 envs", lambda: env.step(actions[:8].numpy()), 8),
-        ("acting, batch 8", lambda: policy(observations[:8]), 8),
+        ("acting, batch 8", act, 8),
         ("learning, batch 128", learn, 128),
     ]
     return {part: _rate(repeat, steps, seconds / 6) for part, repeat, steps in parts}

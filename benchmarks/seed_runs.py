@@ -38,8 +38,9 @@ def fit(
     supervision: Supervision | None = None,
     num_workers: int = 4,
     num_envs: int = 8,
+    bf16: bool = False,
 ) -> None:
-    """Train on the CPU, 128 transitions an update, until `after_update` returns true."""
+    """Train on the CPU, 128 transitions an update, until `after_update` returns true; all in bfloat16 or nothing."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     data = CollectorDataModule(
@@ -51,6 +52,7 @@ def fit(
         batch_size=128,
         seed=0,
         synchronous=synchronous,
+        worker_precision="bf16-true" if bf16 else "32-true",
         supervision=supervision or Supervision(),
     )
     callbacks: list[pl.Callback] = [AfterUpdate(after_update)]
@@ -58,6 +60,7 @@ def fit(
         callbacks.append(GradientParallel(max_norm=CLIP_NORM))
     trainer = pl.Trainer(
         accelerator="cpu",
+        precision="bf16-mixed" if bf16 and mode == "data" else "32-true",
         max_epochs=-1,
         gradient_clip_val=CLIP_NORM if mode == "data" else None,
         callbacks=callbacks,

@@ -12,20 +12,15 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from measuring import CORES, Speed, measure, measure_system, run_parts, run_sb3, run_training
+from measuring import CORES, measure, measure_system, run_parts, run_sb3, run_training
 
-SYSTEMS: dict[str, Callable[[float], Speed]] = {
-    "data": partial(run_training, "data"),
-    "gradient": partial(run_training, "gradient"),
-    "lock_step": partial(run_training, "lock_step"),
-    "sb3": run_sb3,
-}
+OURS = ("data", "gradient", "lock_step")
+SYSTEMS = (*OURS, "sb3")
 
 
 def table(systems: dict[str, dict[str, Any]], roofline: float | None) -> str:
@@ -78,6 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0, help="measured time of each system (default 60)")
     parser.add_argument("--only", type=_names, default=[*SYSTEMS, "parts"], help="of data,gradient,lock_step,sb3,parts")
+    parser.add_argument("--bf16", action="store_true", help="networks in bfloat16, but for stable-baselines3's")
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     parser.add_argument("--plot", type=Path, help="also draw them here (.png, .svg)")
     args = parser.parse_args()
@@ -88,15 +84,24 @@ def main() -> None:
     if "sb3" in args.only and not (find_spec("stable_baselines3") and find_spec("cv2")):
         print("no stable_baselines3 (or its OpenCV) to compare with: pip install 'lightning-a3c[benchmarks]'")
         args.only.remove("sb3")
-    systems = {name: measure_system(name, run, args.seconds) for name, run in SYSTEMS.items() if name in args.only}
-    parts: dict[str, float] = measure("parts", run_parts, args.seconds)[0] if "parts" in args.only else {}
+    runs = {name: partial(run_training, name, bf16=args.bf16) for name in OURS} | {"sb3": run_sb3}
+    systems = {name: measure_system(name, run, args.seconds) for name, run in runs.items() if name in args.only}
+    run = partial(run_parts, bf16=args.bf16)
+    parts: dict[str, float] = measure("parts", run, args.seconds)[0] if "parts" in args.only else {}
     roofline = CORES / sum(1 / rate for rate in parts.values()) if parts else None
     if systems:
         print("\n" + table(systems, roofline))
     if roofline:
         print("\n" + parts_table(parts, roofline))
     if args.json:
-        result = {**machine(), "seconds": args.seconds, "systems": systems, "parts": parts, "roofline": roofline}
+        result = {
+            **machine(),
+            "seconds": args.seconds,
+            "bf16": args.bf16,
+            "systems": systems,
+            "parts": parts,
+            "roofline": roofline,
+        }
         args.json.write_text(json.dumps(result, indent=2) + "\n")
     if args.plot and systems:
         plot(systems, roofline, args.plot)

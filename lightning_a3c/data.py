@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pytorch_lightning as pl
@@ -22,7 +22,7 @@ from lightning_a3c.envs import EnvConfig, Protocol, inspect
 from lightning_a3c.evaluation import EvaluationDataset
 from lightning_a3c.payloads import MakePayload, send_transitions
 from lightning_a3c.supervision import Supervision
-from lightning_a3c.worker import CollectorJob
+from lightning_a3c.worker import CollectorJob, WorkerPrecision
 
 _PREDICT_CHUNK = 256  # observations at once
 _MOST_AUTO_WORKERS = 8  # each worker more makes the data about one update older
@@ -49,6 +49,9 @@ class CollectorDataModule(pl.LightningDataModule):
         synchronous: collectors and learner take turns, so that a seed gives the same run every time, on the same
             machine, and the policy lag is 0: A2C. Slower, since one waits for the other. `slots_per_worker`
             has no effect.
+        worker_precision: of the network in the workers. "bf16-true" acts, and in gradient mode differentiates, with
+            rounded weights, in half the time where the processor computes in bfloat16; "auto" takes it there and
+            "32-true" elsewhere. The learner's is `trainer.precision`.
         learner_threads: PyTorch threads of this process while workers run; None takes the cores that
             the workers leave, at least one.
         supervision: when workers that fail are started again, and when the run ends instead.
@@ -70,6 +73,7 @@ class CollectorDataModule(pl.LightningDataModule):
         updates_per_epoch: int = 500,
         slots_per_worker: int = 2,
         synchronous: bool = False,
+        worker_precision: WorkerPrecision | Literal["auto"] = "32-true",
         learner_threads: int | None = None,
         supervision: Supervision = Supervision(),
         eval_episodes: int = 10,
@@ -92,6 +96,10 @@ class CollectorDataModule(pl.LightningDataModule):
         ):
             if value is not None and value < least:
                 raise ValueError(f"data.{name} must be >= {least}, got {value}")
+        if worker_precision not in (*get_args(WorkerPrecision), "auto"):
+            raise ValueError(
+                f'data.worker_precision must be "32-true", "bf16-true" or "auto", got {worker_precision!r}'
+            )
         if not 0 <= discount <= 1:
             raise ValueError(f"data.discount must be in [0, 1], got {discount}")
         if batch_size % micro_batch_size:
@@ -118,6 +126,7 @@ class CollectorDataModule(pl.LightningDataModule):
         self.updates_per_epoch = updates_per_epoch
         self.slots_per_worker = slots_per_worker
         self.synchronous = synchronous
+        self.worker_precision = _auto_precision() if worker_precision == "auto" else worker_precision
         self.learner_threads = learner_threads
         self.supervision = supervision
         self.eval_episodes = eval_episodes
@@ -141,8 +150,13 @@ class CollectorDataModule(pl.LightningDataModule):
         """The seed in force: `seed`, or PyTorch's."""
         return torch.initial_seed() % 2**31 if self.seed is None else self.seed
 
-    def dataset(self, net: nn.Module) -> CollectorDataset:
-        """The training stream for `net`; the caller closes it. Lightning need not be involved."""
+    def dataset(self, net: nn.Module, first_update: int = 0) -> CollectorDataset:
+        """The training stream for `net`; the caller closes it. Lightning need not be involved.
+
+        Args:
+            net: of the learner.
+            first_update: how many updates it has had.
+        """
         job = CollectorJob(
             env=self.env,
             observation_shape=self.protocol.observation_shape,
@@ -154,6 +168,8 @@ class CollectorDataModule(pl.LightningDataModule):
             size=self.micro_batch_size,
             seed=self.run_seed,
             synchronous=self.synchronous,
+            precision=self.worker_precision,
+            first_update=first_update,
         )
         return CollectorDataset(
             job,
@@ -176,7 +192,7 @@ class CollectorDataModule(pl.LightningDataModule):
                 'add lightning_a3c.GradientParallel() to the trainer\'s callbacks, or use mode="data"'
             )
         self._close()
-        self._dataset = self.dataset(self._net())
+        self._dataset = self.dataset(self._net(), self.trainer.global_step)
         trainer = self.trainer
         self._dataset.is_interrupted = lambda: trainer.received_sigterm
         return self._dataset
@@ -232,6 +248,14 @@ def _auto_workers() -> int:
     workers = min(cores, _MOST_AUTO_WORKERS)
     rank_zero_info(f"data.num_workers auto: {workers} on {cores} cores")
     return workers
+
+
+def _auto_precision() -> WorkerPrecision:
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # PyTorch before 2.10 does not tell
+    has_bf16 = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))
+    precision: WorkerPrecision = "bf16-true" if has_bf16 else "32-true"
+    rank_zero_info(f"data.worker_precision auto: {precision}")
+    return precision
 
 
 def _open_observations(path: str, protocol: Protocol) -> np.ndarray:

@@ -58,25 +58,41 @@ class A2CLoss:
     Args:
         entropy_weight: β ≥ 0.
         value_weight: weight of the critic's error, > 0.
+        final_entropy_weight: what β falls or rises to, on a straight line; None keeps it constant.
+        entropy_updates: updates until β is there, >= 1.
     """
 
     entropy_weight: float = 0.01
     value_weight: float = 1.0
+    final_entropy_weight: float | None = None
+    entropy_updates: int = 1
 
     def __post_init__(self) -> None:
-        if self.entropy_weight < 0:
-            raise ValueError(f"entropy_weight must be >= 0, got {self.entropy_weight}")
+        for name in ("entropy_weight", "final_entropy_weight"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ValueError(f"{name} must be >= 0, got {value}")
+        if self.entropy_updates < 1:
+            raise ValueError(f"entropy_updates must be >= 1, got {self.entropy_updates}")
         if self.value_weight <= 0:
             raise ValueError(f"value_weight must be > 0, got {self.value_weight}")
 
-    def __call__(self, logits: Tensor, values: Tensor, actions: Tensor, returns: Tensor) -> LossTerms:
+    def entropy_weight_at(self, update: int) -> float:
+        """β after `update` updates."""
+        if self.final_entropy_weight is None:
+            return self.entropy_weight
+        done = min(1.0, update / self.entropy_updates)
+        return self.entropy_weight + done * (self.final_entropy_weight - self.entropy_weight)
+
+    def __call__(self, logits: Tensor, values: Tensor, actions: Tensor, returns: Tensor, update: int = 0) -> LossTerms:
         """Loss of a batch.
 
         Args:
-            logits: float32 [B, A], unnormalised log π(·|o).
-            values: float32 [B], V(o).
+            logits: float32 or bfloat16 [B, A], unnormalised log π(·|o).
+            values: float32 or bfloat16 [B], V(o).
             actions: int64 [B].
             returns: float32 [B], targets R.
+            update: how many were made before this one; β may depend on it.
 
         Raises:
             ValueError: a shape does not fit. [B, 1] values would broadcast to [B, B] in silence.
@@ -87,12 +103,13 @@ class A2CLoss:
                 f"logits {tuple(logits.shape)}, values {tuple(values.shape)}, actions {tuple(actions.shape)} "
                 f"and returns {tuple(returns.shape)} do not fit: [B, A], [B], [B] and [B] are needed"
             )
+        logits, values = logits.float(), values.float()  # autocast gives bf16, too coarse for means and logarithms
         log_probs = logits.log_softmax(dim=1)
         advantages = (returns - values).detach()
         entropy = mean_entropy(log_probs)
         loss_policy = policy_loss(log_probs, actions, advantages)
         loss_value = F.mse_loss(values, returns)
-        loss_entropy = -self.entropy_weight * entropy
+        loss_entropy = -self.entropy_weight_at(update) * entropy
         return LossTerms(
             loss_total=self.value_weight * loss_value + loss_policy + loss_entropy,
             loss_policy=loss_policy,

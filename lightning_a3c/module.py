@@ -50,6 +50,8 @@ class A3CModule(pl.LightningModule):
         orthogonal: initialise orthogonally instead of with PyTorch's default.
         entropy_weight: β.
         value_weight: weight of the critic's error.
+        final_entropy_weight: what β falls or rises to on a straight line; None keeps it constant.
+        entropy_updates: updates until β is there.
         optimizer: `{"class_path": …, "init_args": {…}}`; the default is fused Adam, lr 1e-3,
             eps 1e-3.
         lr_scheduler: likewise, or None; stepped after every update, unless it has a `monitor`.
@@ -71,6 +73,8 @@ class A3CModule(pl.LightningModule):
         orthogonal: bool = False,
         entropy_weight: float = 0.01,
         value_weight: float = 1.0,
+        final_entropy_weight: float | None = None,
+        entropy_updates: int = 1,
         optimizer: dict[str, Any] | None = None,
         lr_scheduler: dict[str, Any] | None = None,
         max_skipped_in_a_row: int = 10,
@@ -83,7 +87,7 @@ class A3CModule(pl.LightningModule):
         self.net = build_network(observation_shape, num_actions, network)
         if orthogonal:
             orthogonal_init(self.net)
-        self.loss = A2CLoss(entropy_weight, value_weight)
+        self.loss = A2CLoss(entropy_weight, value_weight, final_entropy_weight, entropy_updates)
         self.progress = Progress()
         # Lightning checks the trainer against this before any setup hook, so it must be known here
         self.automatic_optimization = mode == "data"
@@ -150,7 +154,7 @@ class A3CModule(pl.LightningModule):
             return None
         observations, actions, returns = batch.payload
         logits, values = self.forward(observations)
-        terms = self.loss(logits, values, actions, returns)
+        terms = self.loss(logits, values, actions, returns, self.global_step)
         self._log(batch, terms)
         return terms.loss_total
 

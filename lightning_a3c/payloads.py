@@ -16,12 +16,12 @@ from lightning_a3c.types import Gradients, Transitions
 
 
 class MakePayload(Protocol):
-    """Turns a worker's transitions into what it sends; `rank` names the worker."""
+    """Turns a worker's transitions into what it sends; `rank` names the worker, `net` is of after `update` updates."""
 
-    def __call__(self, net: nn.Module, transitions: Transitions, rank: int) -> Transitions | Gradients: ...
+    def __call__(self, net: nn.Module, transitions: Transitions, rank: int, update: int) -> Transitions | Gradients: ...
 
 
-def send_transitions(net: nn.Module, transitions: Transitions, rank: int) -> Transitions:
+def send_transitions(net: nn.Module, transitions: Transitions, rank: int, update: int) -> Transitions:
     """Data parallelism: the transitions themselves."""
     return transitions
 
@@ -38,15 +38,15 @@ class SendGradients:
     loss: A2CLoss
     max_norm: float = 0.1
 
-    def __call__(self, net: nn.Module, transitions: Transitions, rank: int) -> Gradients:
+    def __call__(self, net: nn.Module, transitions: Transitions, rank: int, update: int) -> Gradients:
         logits, values = net(transitions.observations)
-        terms = self.loss(logits, values, transitions.actions, transitions.returns)
+        terms = self.loss(logits, values, transitions.actions, transitions.returns, update)
         parameters = trainable(net)
         # autograd.grad leaves .grad alone, so nothing is shared with or left over for anyone
         gradients = torch.autograd.grad(terms.loss_total, parameters, allow_unused=True)
         flat = torch.cat(
             [
-                (torch.zeros_like(parameter) if gradient is None else gradient).flatten()
+                (torch.zeros_like(parameter) if gradient is None else gradient).flatten().float()
                 for parameter, gradient in zip(parameters, gradients, strict=True)
             ]
         )

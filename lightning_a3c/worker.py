@@ -9,6 +9,7 @@ import signal
 import traceback
 from dataclasses import dataclass, replace
 from multiprocessing.context import BaseContext
+from typing import Literal
 
 import cloudpickle
 import numpy as np
@@ -30,6 +31,9 @@ from lightning_a3c.weights import SharedWeights
 CollectorState = dict[str, dict[str, Tensor]]
 """What a synchronous collector keeps: plain tensors, which checkpoints can hold."""
 
+WorkerPrecision = Literal["32-true", "bf16-true"]
+"""Of the weights a worker acts and differentiates with, in Lightning's words; what it sends is float32 always."""
+
 _log = logging.getLogger(__name__)
 _NICENESS = 10  # below the learner, which everyone waits for; workers take the cores it leaves
 
@@ -49,6 +53,8 @@ class CollectorJob:
         size: transitions in one payload, >= 1.
         seed: of the run; each rank derives its own.
         synchronous: every payload is of one policy only, and the state can be kept and restored.
+        precision: of the network.
+        first_update: how many updates of the run were made before these collectors start.
     """
 
     env: EnvConfig
@@ -61,10 +67,17 @@ class CollectorJob:
     size: int
     seed: int
     synchronous: bool = False
+    precision: WorkerPrecision = "32-true"
+    first_update: int = 0
 
     def detached(self) -> CollectorJob:
-        """The same job with a network of its own, on the CPU and in evaluation mode."""
-        return replace(self, net=copy.deepcopy(self.net).cpu().eval())
+        """The same job with a network of its own, on the CPU, in evaluation mode and in the job's precision."""
+        net = copy.deepcopy(self.net).cpu().eval()
+        return replace(self, net=net.to(torch.bfloat16) if self.precision == "bf16-true" else net)
+
+    def autocast(self) -> torch.autocast:
+        """Within it the detached network takes observations of any dtype."""
+        return torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16-true")
 
     def share(self, context: BaseContext) -> SharedTensors:
         """The detached job where any number of processes can `load` it, classes of a notebook or script included.
@@ -93,7 +106,8 @@ class CollectorJob:
             actions=torch.zeros(self.size, dtype=torch.int64),
             returns=torch.zeros(self.size),
         )
-        payload = self.make_payload(self.detached().net, transitions, 0)
+        with self.autocast():
+            payload = self.make_payload(self.detached().net, transitions, 0, 0)
         return Message(payload, empty_report(self.size, self.env.num_envs))
 
 
@@ -138,8 +152,10 @@ class Collector:
     def collect(self) -> Message:
         """The next payload with its report, all its new steps taken with the newest weights."""
         self._version = self._weights.pull(self.job.net, self._version)
-        transitions, report = self._rollout.collect(self.job.size, self._version)
-        return Message(self.job.make_payload(self.job.net, transitions, self.rank), report)
+        with self.job.autocast():
+            transitions, report = self._rollout.collect(self.job.size, self._version)
+            update = self.job.first_update + self._version - 1
+            return Message(self.job.make_payload(self.job.net, transitions, self.rank, update), report)
 
     def state_dict(self) -> CollectorState:
         """All that decides what a synchronous collector does next, but the weights."""

@@ -58,7 +58,7 @@ def chaos(pids: Callable[[], list[int]], seed: int, pause: float) -> Iterator[li
         thread.join()
 
 
-def constant_payload(net: nn.Module, transitions: Transitions, rank: int) -> Transitions:
+def constant_payload(net: nn.Module, transitions: Transitions, rank: int, update: int) -> Transitions:
     """Transitions that are the same number everywhere: a mixture of two messages would show."""
     number = random.randrange(1_000_000)
     return Transitions(

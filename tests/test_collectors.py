@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from lightning_a3c import A3CModule, CollectorDataModule, CollectorDataset, EnvConfig, Supervision
+from lightning_a3c.payloads import SendGradients
 from lightning_a3c.pool import WorkerError, WorkerPool
+from lightning_a3c.types import Gradients
 
 
 def data(**changes: object) -> CollectorDataModule:
@@ -281,6 +284,32 @@ def test_auto_starts_a_worker_for_each_core_that_may_be_used(
 
 
 @pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [({"avx2": True}, "32-true"), ({"avx512_bf16": True}, "bf16-true"), ({"amx_bf16": True}, "bf16-true")],
+)
+def test_auto_takes_bf16_where_the_processor_computes_in_it(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], expected: str
+) -> None:
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: capabilities, raising=False)
+    assert data(worker_precision="auto").worker_precision == expected
+
+
+@pytest.mark.parametrize("mode", ["data", "gradient"])
+def test_workers_in_bf16_send_float32(mode: str) -> None:
+    module = data(worker_precision="bf16-true", env=EnvConfig("PongNoFrameskip-v4", num_envs=4))
+    agent = A3CModule.for_data(module)
+    if mode == "gradient":
+        module.make_payload = SendGradients(agent.loss)
+    with closing(module.dataset(agent.net)) as stream:
+        payload = next(iter(stream)).payload
+    sent = payload.gradient if isinstance(payload, Gradients) else payload.returns
+    assert sent.dtype == torch.float32
+    assert sent.isfinite().all()
+    assert sent.abs().sum() > 0
+    assert all(parameter.dtype == torch.float32 for parameter in agent.net.parameters())
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"n_steps": 0}, "data.n_steps must be >= 1, got 0"),
@@ -290,6 +319,7 @@ def test_auto_starts_a_worker_for_each_core_that_may_be_used(
         ({"slots_per_worker": 0}, "data.slots_per_worker must be >= 1, got 0"),
         ({"eval_episodes": 0}, "data.eval_episodes must be >= 1, got 0"),
         ({"learner_threads": 0}, "data.learner_threads must be >= 1, got 0"),
+        ({"worker_precision": "bf16"}, "data.worker_precision must be .*, got 'bf16'"),
         ({"env": EnvConfig("CartPole-v1", num_envs=0)}, "env.num_envs must be >= 1, got 0"),
     ],
 )

@@ -47,24 +47,35 @@ def gradient_of(net: nn.Module, transitions: Transitions) -> torch.Tensor:
 def test_the_sum_of_worker_gradients_is_the_gradient_of_the_summed_losses(
     net: AtariA2C, transitions: Transitions
 ) -> None:
-    summed = sum(SendGradients(LOSS, NO_CLIP)(net, half, 0).gradient[0] for half in halves(transitions))
+    summed = sum(SendGradients(LOSS, NO_CLIP)(net, half, 0, 0).gradient[0] for half in halves(transitions))
     direct = copy.deepcopy(net)
     sum(LOSS(*direct(h.observations), h.actions, h.returns).loss_total for h in halves(transitions)).backward()
     assert_close(summed, torch.cat([p.grad.flatten() for p in direct.parameters()]), rtol=1e-4, atol=1e-6)
 
 
 def test_it_is_twice_the_gradient_of_data_mode_on_the_same_transitions(net: AtariA2C, transitions: Transitions) -> None:
-    summed = sum(SendGradients(LOSS, NO_CLIP)(net, half, 0).gradient[0] for half in halves(transitions))
+    summed = sum(SendGradients(LOSS, NO_CLIP)(net, half, 0, 0).gradient[0] for half in halves(transitions))
     assert_close(summed, 2 * gradient_of(net, transitions), rtol=1e-4, atol=1e-6)
 
 
 def test_the_worker_clips_as_pytorch_does(net: AtariA2C, transitions: Transitions) -> None:
-    sent = SendGradients(LOSS, max_norm=0.1)(net, transitions, 0)
+    sent = SendGradients(LOSS, max_norm=0.1)(net, transitions, 0, 0)
     LOSS(*net(transitions.observations), transitions.actions, transitions.returns).loss_total.backward()
     norm = nn.utils.clip_grad_norm_(net.parameters(), 0.1)
     assert norm > 0.1
     assert_close(sent.norm[0], norm, rtol=1e-4, atol=1e-6)
     assert_close(sent.gradient[0], torch.cat([p.grad.flatten() for p in net.parameters()]), rtol=1e-4, atol=1e-7)
+
+
+def test_a_gradient_of_rounded_weights_is_that_of_the_weights_but_for_rounding(
+    net: AtariA2C, transitions: Transitions
+) -> None:
+    exact = gradient_of(net, transitions)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = SendGradients(LOSS, NO_CLIP)(copy.deepcopy(net).to(torch.bfloat16), transitions, 0, 0).gradient[0]
+    assert rounded.dtype == torch.float32
+    assert nn.functional.cosine_similarity(exact, rounded, dim=0) > 0.99
+    assert_close(rounded.norm(), exact.norm(), rtol=0.05, atol=0)
 
 
 def test_a_gradient_inside_the_bound_is_not_scaled() -> None:
@@ -73,12 +84,12 @@ def test_a_gradient_inside_the_bound_is_not_scaled() -> None:
 
 
 def test_the_workers_own_gradients_are_left_alone(net: AtariA2C, transitions: Transitions) -> None:
-    SendGradients(LOSS)(net, transitions, 0)
+    SendGradients(LOSS)(net, transitions, 0, 0)
     assert all(parameter.grad is None for parameter in net.parameters())
 
 
 def test_data_mode_sends_the_transitions_themselves(net: AtariA2C, transitions: Transitions) -> None:
-    assert send_transitions(net, transitions, 0) is transitions
+    assert send_transitions(net, transitions, 0, 0) is transitions
 
 
 class Silent(A3CModule):
@@ -140,7 +151,7 @@ def test_parameters_the_loss_does_not_use_get_no_gradient() -> None:
     module = Silent((2,), 2, network=Spare(), mode="gradient")
     transitions = Transitions(torch.randn(4, 2), torch.zeros(4, dtype=torch.int64), torch.ones(4))
     _, batch = module_and_batch(1.0)
-    apply(GradientParallel(), module, batch._replace(payload=SendGradients(LOSS)(module.net, transitions, 0)))
+    apply(GradientParallel(), module, batch._replace(payload=SendGradients(LOSS)(module.net, transitions, 0, 0)))
     assert module.net.policy.weight.grad is not None
     assert module.net.spare.weight.grad is None
 

@@ -37,6 +37,16 @@ def test_entropy_term_is_the_negative_entropy_times_its_weight():
     assert_close(terms.loss_entropy, scalar(-0.1 * ENTROPY))
 
 
+@pytest.mark.parametrize(("update", "weight"), [(0, 0.1), (50, 0.06), (100, 0.02), (1000, 0.02)])
+def test_the_entropy_weight_falls_on_a_straight_line_and_stays(update: int, weight: float):
+    loss = A2CLoss(entropy_weight=0.1, final_entropy_weight=0.02, entropy_updates=100)
+    assert_close(loss(LOGITS, VALUES, ACTIONS, RETURNS, update).loss_entropy, scalar(-weight * ENTROPY))
+
+
+def test_a_constant_entropy_weight_does_not_depend_on_the_update():
+    assert A2CLoss(entropy_weight=0.1).entropy_weight_at(1000) == 0.1
+
+
 def test_total_is_the_weighted_sum_of_the_three_terms():
     terms = A2CLoss(entropy_weight=0.1, value_weight=0.5)(LOGITS, VALUES, ACTIONS, RETURNS)
     assert_close(terms.loss_total, scalar(0.5 * 2.5 + POLICY - 0.1 * ENTROPY))
@@ -124,6 +134,18 @@ def test_shapes_that_would_broadcast_in_silence_are_refused(wrong, shape):
     tensors[wrong] = torch.zeros(shape, dtype=tensors[wrong].dtype)
     with pytest.raises(ValueError, match=r"do not fit: \[B, A\], \[B\], \[B\] and \[B\] are needed"):
         A2CLoss()(**tensors)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"final_entropy_weight": -0.01}, "final_entropy_weight must be >= 0, got -0.01"),
+        ({"entropy_updates": 0}, "entropy_updates must be >= 1, got 0"),
+    ],
+)
+def test_an_impossible_fall_of_the_entropy_weight_is_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        A2CLoss(**values)
 
 
 def test_negative_entropy_weight_is_refused():

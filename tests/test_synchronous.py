@@ -27,6 +27,9 @@ MODES = ["data", "gradient"]
 CLOCKS = {"steps/s", "train_seconds"}  # all that may differ between two runs
 
 
+ENTROPY_UPDATES = 160  # the entropy weight falls in all of each run below, across the place where it is resumed
+
+
 def data(env_id: str, **changes: object) -> CollectorDataModule:
     num_envs = 4 if env_id == "CartPole-v1" else 2  # enough of the slower ones
     sizes = {"micro_batch_size": 4 * num_envs, "batch_size": 8 * num_envs}
@@ -40,7 +43,9 @@ def train(
     """The trained module, what it logged, and a checkpoint."""
     torch.manual_seed(0)
     stream = data(env_id)
-    module = A3CModule.for_data(stream, mode=mode)
+    module = A3CModule.for_data(
+        stream, mode=mode, entropy_weight=0.5, final_entropy_weight=0.1, entropy_updates=ENTROPY_UPDATES
+    )
     trainer = pl.Trainer(
         accelerator="cpu",
         max_steps=updates,
@@ -87,6 +92,14 @@ class Delays(pl.Callback):
                 os.kill(pid, signal.SIGCONT)
                 self.stopped += 1
             time.sleep(chance.uniform(0, 0.03))
+
+
+@pytest.mark.parametrize("mode", ["data", "gradient"])
+def test_both_modes_lower_the_entropy_weight_with_the_updates(mode: str, tmp_path: Path) -> None:
+    module, logged, _ = train(mode, "CartPole-v1", 40, tmp_path)
+    weights = [-term / entropy for term, entropy in zip(logged["loss_entropy"], logged["entropy"], strict=True)]
+    assert logged["step"] == [9, 19, 29, 39]
+    assert weights == pytest.approx([module.loss.entropy_weight_at(update) for update in (9, 19, 29, 39)], rel=1e-4)
 
 
 @pytest.mark.parametrize("mode", MODES)
