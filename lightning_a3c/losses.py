@@ -59,27 +59,32 @@ class A2CLoss:
         entropy_weight: β ≥ 0.
         value_weight: weight of the critic's error, > 0.
         final_entropy_weight: what β falls or rises to, on a straight line; None keeps it constant.
-        entropy_updates: updates until β is there, >= 1.
+        entropy_updates: updates until β is there, >= 1; given with `final_entropy_weight`, or not.
     """
 
     entropy_weight: float = 0.01
     value_weight: float = 1.0
     final_entropy_weight: float | None = None
-    entropy_updates: int = 1
+    entropy_updates: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("entropy_weight", "final_entropy_weight"):
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise ValueError(f"{name} must be >= 0, got {value}")
-        if self.entropy_updates < 1:
+        if (self.final_entropy_weight is None) != (self.entropy_updates is None):
+            raise ValueError(
+                "final_entropy_weight and entropy_updates need each other, "
+                f"got {self.final_entropy_weight} and {self.entropy_updates}"
+            )
+        if self.entropy_updates is not None and self.entropy_updates < 1:
             raise ValueError(f"entropy_updates must be >= 1, got {self.entropy_updates}")
         if self.value_weight <= 0:
             raise ValueError(f"value_weight must be > 0, got {self.value_weight}")
 
     def entropy_weight_at(self, update: int) -> float:
         """β after `update` updates."""
-        if self.final_entropy_weight is None:
+        if self.final_entropy_weight is None or self.entropy_updates is None:
             return self.entropy_weight
         done = min(1.0, update / self.entropy_updates)
         return self.entropy_weight + done * (self.final_entropy_weight - self.entropy_weight)

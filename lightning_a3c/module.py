@@ -51,7 +51,7 @@ class A3CModule(pl.LightningModule):
         entropy_weight: β.
         value_weight: weight of the critic's error.
         final_entropy_weight: what β falls or rises to on a straight line; None keeps it constant.
-        entropy_updates: updates until β is there.
+        entropy_updates: updates until β is there; given with `final_entropy_weight`, or not.
         optimizer: `{"class_path": …, "init_args": {…}}`; the default is fused Adam, lr 1e-3,
             eps 1e-3.
         lr_scheduler: likewise, or None; stepped after every update, unless it has a `monitor`.
@@ -74,7 +74,7 @@ class A3CModule(pl.LightningModule):
         entropy_weight: float = 0.01,
         value_weight: float = 1.0,
         final_entropy_weight: float | None = None,
-        entropy_updates: int = 1,
+        entropy_updates: int | None = None,
         optimizer: dict[str, Any] | None = None,
         lr_scheduler: dict[str, Any] | None = None,
         max_skipped_in_a_row: int = 10,
