@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from operator import attrgetter
 from typing import Any
@@ -10,10 +9,10 @@ from typing import Any
 import yaml
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from torch import nn
 
 from lightning_a3c.files import require_checkpoint
 from lightning_a3c.module import SEED_OPTIMIZER
+from lightning_a3c.networks import NetworkFactory
 from lightning_a3c.progress_bar import bar_options
 
 _LINKED = ("network", "optimizer", "lr_scheduler")  # arguments of the model that a config has at its top level
@@ -25,7 +24,7 @@ class A3CCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
             "--network",
-            type=Callable[[tuple[int, ...], int], nn.Module] | None,
+            type=NetworkFactory | None,
             default=None,
             help="built with the observation's shape and the number of actions; by default what suits the shape",
         )

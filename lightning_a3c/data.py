@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -251,7 +252,7 @@ def _auto_workers() -> int:
 
 
 def _auto_precision() -> WorkerPrecision:
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # older PyTorch does not tell
+    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older PyTorch does not tell
     has_bf16 = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))
     precision: WorkerPrecision = "bf16-true" if has_bf16 else "32-true"
     rank_zero_info(f"data.worker_precision auto: {precision}")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+NetworkFactory = Callable[[tuple[int, ...], int], nn.Module]
+"""Builds a network from the shape of one observation and the number of actions."""
 
 
 class AtariA2C(nn.Module):

@@ -78,7 +78,7 @@ ROOMS = {
     "plots": only("numpy", "matplotlib", "runs"),
     "report": only("numpy", "jinja2", "files", "plots", "progress", "runs"),
     "commands": never("pytorch_lightning", "matplotlib", "jinja2", "cli"),
-    "cli": only("pytorch_lightning", "files", "module", "progress_bar", never=["multiprocessing"]),
+    "cli": only("pytorch_lightning", "yaml", "files", "module", "networks", "progress_bar", never=["multiprocessing"]),
 }
 ENTRANCES = {"__init__", "__main__", "version"}
 
