@@ -104,7 +104,7 @@ class A3CModule(pl.LightningModule):
         return cls(protocol.observation_shape, protocol.num_actions, asdict(protocol), **kwargs)
 
     def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, *observation_shape] → logits float32 [B, A], values float32 [B]."""
+        """[B, *observation_shape] → logits [B, A], values [B]; float32, or bfloat16 within autocast."""
         logits, values = self.net(observations)
         return logits, values
 

@@ -16,7 +16,7 @@ from lightning_a3c.types import Gradients, Transitions
 
 
 class MakePayload(Protocol):
-    """Turns a worker's transitions into what it sends; `rank` names the worker, `net` is of after `update` updates."""
+    """Turns a worker's transitions into what it sends; `rank` names the worker, `net` has had `update` updates."""
 
     def __call__(self, net: nn.Module, transitions: Transitions, rank: int, update: int) -> Transitions | Gradients: ...
 

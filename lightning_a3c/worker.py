@@ -53,7 +53,7 @@ class CollectorJob:
         size: transitions in one payload, >= 1.
         seed: of the run; each rank derives its own.
         synchronous: every payload is of one policy only, and the state can be kept and restored.
-        precision: of the network.
+        precision: of the detached network's weights.
         first_update: how many updates of the run were made before these collectors start.
     """
 
