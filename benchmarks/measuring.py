@@ -102,11 +102,13 @@ def run_parts(seconds: float, bf16: bool) -> dict[str, float]:
     import torch
 
     from lightning_a3c.envs import EnvConfig, inspect, make_vector_env
+    from lightning_a3c.heap import keep_freed_memory
     from lightning_a3c.losses import A2CLoss
     from lightning_a3c.networks import AtariA2C
     from lightning_a3c.policies import SoftmaxPolicy
 
     torch.set_num_threads(1)
+    keep_freed_memory()
     config = EnvConfig(id=PONG, num_envs=8)
     protocol = inspect(config)
     net = AtariA2C(protocol.observation_shape, protocol.num_actions)

@@ -43,9 +43,10 @@ class SerialCollector:
     """One collector in this process, for debugging and tiny environments."""
 
     def __init__(self, job: CollectorJob, states: list[CollectorState] | None = None) -> None:
+        job = job.detached()
         self.weights = SharedWeights(job.net, multiprocessing.get_context())
         self.restarts = 0
-        self._collector = Collector(job.detached(), 0, self.weights)
+        self._collector = Collector(job, 0, self.weights)
         if states is not None:
             self._collector.load_state_dict(states[0])
 
@@ -70,8 +71,9 @@ def open_collectors(
     slots_per_worker: int,
     supervision: Supervision,
     states: list[CollectorState] | None,
+    pin_memory: bool = False,
 ) -> Collectors:
-    """Worker processes, or for `num_workers` 0 a collector in this process."""
+    """Worker processes, or for `num_workers` 0 a collector in this process, which never pins its memory."""
     if num_workers == 0:
         return SerialCollector(job, states)
-    return WorkerPool(job, num_workers, slots_per_worker, supervision, states)
+    return WorkerPool(job, num_workers, slots_per_worker, supervision, states, pin_memory)

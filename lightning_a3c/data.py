@@ -23,6 +23,7 @@ from lightning_a3c.envs import EnvConfig, Protocol, inspect
 from lightning_a3c.evaluation import EvaluationDataset
 from lightning_a3c.payloads import MakePayload, send_transitions
 from lightning_a3c.supervision import Supervision
+from lightning_a3c.types import Batch
 from lightning_a3c.worker import CollectorJob, WorkerPrecision
 
 _PREDICT_CHUNK = 256  # observations at once
@@ -151,12 +152,13 @@ class CollectorDataModule(pl.LightningDataModule):
         """The seed in force: `seed`, or PyTorch's."""
         return torch.initial_seed() % 2**31 if self.seed is None else self.seed
 
-    def dataset(self, net: nn.Module, first_update: int = 0) -> CollectorDataset:
+    def dataset(self, net: nn.Module, first_update: int = 0, pin_memory: bool = False) -> CollectorDataset:
         """The training stream for `net`; the caller closes it. Lightning need not be involved.
 
         Args:
             net: of the learner.
             first_update: how many updates it has had.
+            pin_memory: put batches where a GPU can copy from by itself while the learner goes on.
         """
         job = CollectorJob(
             env=self.env,
@@ -183,6 +185,7 @@ class CollectorDataModule(pl.LightningDataModule):
             else self.slots_per_worker,
             learner_threads=self.learner_threads,
             supervision=self.supervision,
+            pin_memory=pin_memory,
         )
 
     def train_dataloader(self) -> CollectorDataset:
@@ -193,10 +196,17 @@ class CollectorDataModule(pl.LightningDataModule):
                 'add lightning_a3c.GradientParallel() to the trainer\'s callbacks, or use mode="data"'
             )
         self._close()
-        self._dataset = self.dataset(self._net(), self.trainer.global_step)
         trainer = self.trainer
+        on_gpu = trainer.strategy.root_device.type == "cuda"
+        self._dataset = self.dataset(self._net(), trainer.global_step, pin_memory=on_gpu)
         self._dataset.is_interrupted = lambda: trainer.received_sigterm
         return self._dataset
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """The payload only: the learner reads the rest, and would wait for the device to give it back."""
+        if not isinstance(batch, Batch):
+            return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        return batch._replace(payload=super().transfer_batch_to_device(batch.payload, device, dataloader_idx))
 
     def val_dataloader(self) -> EvaluationDataset | list[Any]:
         assert self.trainer is not None

@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.data import IterableDataset, get_worker_info
 
 from lightning_a3c.collectors import Collectors, open_collectors
+from lightning_a3c.heap import keep_freed_memory
 from lightning_a3c.pool import Interrupted, WorkerError
 from lightning_a3c.supervision import Supervision
 from lightning_a3c.types import Batch
@@ -36,6 +37,7 @@ class CollectorDataset(IterableDataset[Batch]):
         slots_per_worker: see `WorkerPool`.
         learner_threads: see `CollectorDataModule`.
         supervision: what becomes of collectors that fail.
+        pin_memory: see `WorkerPool`.
 
     Raises:
         RuntimeError: iterated inside a DataLoader worker.
@@ -53,6 +55,7 @@ class CollectorDataset(IterableDataset[Batch]):
         slots_per_worker: int = 2,
         learner_threads: int | None = None,
         supervision: Supervision = Supervision(),
+        pin_memory: bool = False,
     ) -> None:
         self.job = job
         self.net = net
@@ -62,6 +65,7 @@ class CollectorDataset(IterableDataset[Batch]):
         self.slots_per_worker = slots_per_worker
         self.learner_threads = learner_threads
         self.supervision = supervision
+        self.pin_memory = pin_memory
         self.is_interrupted: Callable[[], bool] = _never  # looked at while waiting for a batch
         self._collectors: Collectors | None = None
         self._states: list[CollectorState] | None = None  # where synchronous collectors begin when opened
@@ -124,7 +128,10 @@ class CollectorDataset(IterableDataset[Batch]):
             return None
 
     def _open(self) -> Collectors:
-        collectors = open_collectors(self.job, self.num_workers, self.slots_per_worker, self.supervision, self._states)
+        keep_freed_memory()
+        collectors = open_collectors(
+            self.job, self.num_workers, self.slots_per_worker, self.supervision, self._states, self.pin_memory
+        )
         self._threads_before = torch.get_num_threads()
         if self.num_workers:
             # threads that wait for a core that a worker has are worse than no threads

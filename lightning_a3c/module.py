@@ -13,14 +13,13 @@ from lightning_utilities.core.rank_zero import rank_zero_info
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torchmetrics import CatMetric
 
 from lightning_a3c.checkpoints import WholeCheckpoints
-from lightning_a3c.files import replacing
 from lightning_a3c.losses import A2CLoss, LossTerms
 from lightning_a3c.networks import build_network, instantiate, orthogonal_init
+from lightning_a3c.onnx_export import export_onnx
 from lightning_a3c.progress import Progress
-from lightning_a3c.summary import bootstrap_interval, summarize
+from lightning_a3c.summary import EpisodeSummary
 from lightning_a3c.types import Batch, Gradients, Prediction
 
 SEED_OPTIMIZER = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3, "eps": 1e-3, "fused": True}}
@@ -94,8 +93,7 @@ class A3CModule(pl.LightningModule):
         self.frame_skip: int = (protocol or {}).get("frame_skip", 1)
         self.skipped_updates = 0
         self._skipped_in_a_row = 0
-        self.eval_returns = CatMetric()
-        self.eval_lengths = CatMetric()
+        self.evaluated = EpisodeSummary()
 
     @classmethod
     def for_data(cls, data: Any, **kwargs: Any) -> Self:
@@ -184,16 +182,16 @@ class A3CModule(pl.LightningModule):
                 config.scheduler.step(self.trainer.callback_metrics[config.monitor])  # type: ignore[arg-type]
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        self._count_episode(batch)
+        self.evaluated.update(batch.episode_return, batch.length)
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
-        self._count_episode(batch)
+        self.evaluated.update(batch.episode_return, batch.length)
 
     def on_validation_epoch_end(self) -> None:
-        self._log_episodes("val")
+        self.log_dict({f"val/{name}": value for name, value in self.evaluated.pop().items()})
 
     def on_test_epoch_end(self) -> None:
-        self._log_episodes("test")
+        self.log_dict({f"test/{name}": value for name, value in self.evaluated.pop(with_interval=True).items()})
 
     def predict_step(self, batch: Tensor) -> Prediction:
         """Observations [B, *observation_shape] → the probability of each action, and the value."""
@@ -210,25 +208,8 @@ class A3CModule(pl.LightningModule):
             ModuleNotFoundError: one of them is missing.
             NotWritable: `path` cannot be written.
         """
-        shape = self.hparams["observation_shape"]
         dtype = getattr(torch, (self.hparams["protocol"] or {}).get("observation_dtype", "float32"))
-        example = torch.zeros(2, *shape, dtype=dtype, device=self.device)
-        was_training = self.training
-        self.eval()
-        try:
-            with replacing(path) as partial:
-                self.to_onnx(
-                    partial,
-                    example,
-                    input_names=["observations"],
-                    output_names=["logits", "values"],
-                    dynamic_shapes=({0: torch.export.Dim("batch")},),
-                    dynamo=True,
-                    external_data=False,
-                    verbose=False,
-                )
-        finally:
-            self.train(was_training)
+        export_onnx(self, path, torch.zeros(2, *self.hparams["observation_shape"], dtype=dtype, device=self.device))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["progress"] = self.progress.state_dict() | {"skipped_updates": self.skipped_updates}
@@ -283,19 +264,6 @@ class A3CModule(pl.LightningModule):
         self.log("steps/s", self.progress.steps_per_second, prog_bar=True)
         if self.progress.mean_return is not None:
             self.log("return_100", self.progress.mean_return, prog_bar=True)
-
-    def _count_episode(self, episode: Any) -> None:
-        self.eval_returns.update(episode.episode_return)
-        self.eval_lengths.update(episode.length.float())
-
-    def _log_episodes(self, stage: str) -> None:
-        for name, metric in (("return", self.eval_returns), ("length", self.eval_lengths)):
-            values = torch.as_tensor(metric.compute()).float().flatten()
-            self.log_dict({f"{stage}/{name}_{how}": value for how, value in summarize(values).items()})
-            if stage == "test" and name == "return":
-                low, high = bootstrap_interval(values)
-                self.log_dict({"test/return_mean_low": low, "test/return_mean_high": high})
-            metric.reset()
 
 
 def _plain(value: Any) -> Any:

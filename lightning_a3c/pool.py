@@ -57,6 +57,7 @@ class WorkerPool:
             of equal speed this bounds the policy lag.
         supervision: what becomes of workers that fail.
         states: where synchronous collectors begin, by rank.
+        pin_memory: put batches where a GPU can copy from by itself while the learner goes on.
 
     Raises:
         NoFreeSharedMemory: /dev/shm cannot hold the slots and weights.
@@ -69,12 +70,14 @@ class WorkerPool:
         slots_per_worker: int,
         supervision: Supervision = Supervision(),
         states: list[CollectorState] | None = None,
+        pin_memory: bool = False,
     ) -> None:
         context = start()
-        self.weights = SharedWeights(job.net, context)
+        self.weights = SharedWeights(job.detached().net, context)
         self._job = job.share(context)
         self._env_id = job.env.id
         self._is_synchronous = job.synchronous
+        self._pins = pin_memory
         self._states: list[CollectorState | None] = [*states] if states else [None] * num_workers
         self._held: list[tuple[WorkerProcess, int]] = []  # slots that a synchronous pool releases with the next take
         self._failures = FailureLog(supervision)
@@ -124,7 +127,7 @@ class WorkerPool:
                 wanted, lambda: time.monotonic() - begun_at > _PATIENCE_SECONDS and is_interrupted()
             )
             if batch is None:
-                batch = map_tensors(lambda part: part.new_empty(count * len(part), *part.shape[1:]), message)
+                batch = map_tensors(partial(_memory_for, count, self._pins), message)
             map_tensors(partial(_copy_into, place), batch, message)
             if self._is_synchronous:
                 self._held.append((worker, slot))
@@ -222,6 +225,10 @@ class WorkerPool:
             for worker in due:
                 state, self._states[worker.rank] = self._states[worker.rank], None
                 worker.start(self._job, self.weights, state)
+
+
+def _memory_for(count: int, pin: bool, part: Tensor) -> Tensor:
+    return part.new_empty((count * len(part), *part.shape[1:]), pin_memory=pin)
 
 
 def _copy_into(place: int, whole: Tensor, part: Tensor) -> None:

@@ -82,7 +82,7 @@ class Rollout:
 
         Args:
             size: transitions wanted; with `on_policy` a multiple of the number of sub-environments.
-            policy_version: of the weights that `policy` acts with now.
+            policy_version: of the weights that `policy` acts with now; it may take newer ones on the way.
 
         Returns:
             Transitions with B = `size`, and their report.

@@ -1,10 +1,10 @@
-"""What a sample of returns or lengths says: plain statistics of a tensor."""
+"""What a sample of returns or lengths says: plain statistics."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
-from torchmetrics import MeanMetric
+from torch import Tensor, nn
+from torchmetrics import CatMetric, MeanMetric
 from torchmetrics.wrappers import BootStrapper
 
 
@@ -30,3 +30,37 @@ def bootstrap_interval(values: Tensor, resamplings: int = 1000) -> tuple[float, 
         bootstrap.update(values.cpu())
         low, high = bootstrap.compute()["quantile"].tolist()
     return low, high
+
+
+class EpisodeSummary(nn.Module):
+    """Collects finished episodes and summarizes them; a module, so that it moves with the one that holds it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.returns = CatMetric()
+        self.lengths = CatMetric()
+
+    def update(self, episode_return: Tensor, length: Tensor) -> None:
+        """Count one episode: its unclipped return and its env steps, scalars."""
+        self.returns.update(episode_return)
+        self.lengths.update(length.float())
+
+    def pop(self, with_interval: bool = False) -> dict[str, Tensor | float]:
+        """`return_mean`, `length_max` and so on of the episodes since the last call, at least one.
+
+        Args:
+            with_interval: bounds of the mean return's 95 % interval too.
+        """
+        values = {"return": _tensor(self.returns), "length": _tensor(self.lengths)}
+        result: dict[str, Tensor | float] = {
+            f"{name}_{how}": value for name in values for how, value in summarize(values[name]).items()
+        }
+        if with_interval:
+            result["return_mean_low"], result["return_mean_high"] = bootstrap_interval(values["return"])
+        self.returns.reset()
+        self.lengths.reset()
+        return result
+
+
+def _tensor(metric: CatMetric) -> Tensor:
+    return torch.as_tensor(metric.compute()).float().flatten()

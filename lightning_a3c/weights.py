@@ -1,24 +1,28 @@
-"""The learner's weights where every worker can read them, with a version number.
+"""The learner's weights where every worker reads them, with a version number.
 
 Knows nothing of who trains.
 """
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from multiprocessing.context import BaseContext
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from lightning_a3c.shared_tensors import SharedTensors
 
+Result = TypeVar("Result")
+
 
 class SharedWeights:
     """A versioned snapshot of a network's parameters and buffers in shared memory.
 
-    One process publishes, any number pull, and nobody waits: the two newest snapshots are kept, so
-    a reader is only disturbed if two publications happen while it copies; it then copies again and
-    never acts on a half-written snapshot. Versions count publications, the first being 1.
+    One process publishes, any number read, and nobody waits: the two newest snapshots are kept. Versions count
+    publications, the first being 1.
 
     Args:
         net: its tensors' shapes and dtypes are taken; nothing is published yet.
@@ -26,7 +30,7 @@ class SharedWeights:
     """
 
     def __init__(self, net: nn.Module, context: BaseContext) -> None:
-        templates = _state(net)
+        templates = _tensors(net)
         self._count = len(templates)
         counters = torch.zeros(3, dtype=torch.int64)  # newest version, version begun in snapshot 0, in snapshot 1
         self._shared = SharedTensors([counters, *templates, *templates], context)
@@ -37,32 +41,69 @@ class SharedWeights:
         return int(self._shared.tensors[0][0])
 
     def publish(self, net: nn.Module) -> int:
-        """Copy the state of `net`, on whatever device, into the older snapshot; returns its version."""
+        """Copy the state of `net`, on whatever device and of whatever dtype, into the older snapshot.
+
+        Returns:
+            Its version.
+        """
         version = self.version + 1
         counters = self._shared.tensors[0]
         counters[1 + version % 2] = version
-        for shared, own in zip(self._snapshot(version), _state(net), strict=True):
-            shared.copy_(own)
+        for shared, own in zip(self._snapshot(version), _tensors(net), strict=True):
+            shared.copy_(own.detach())
         counters[0] = version
         return version
 
-    def pull(self, net: nn.Module, known_version: int = 0) -> int:
-        """Copy the newest snapshot into `net` unless it is `known_version`; returns its version."""
-        counters = self._shared.tensors[0]
-        while True:
-            version = self.version
-            if version == known_version:
-                return version
-            for own, shared in zip(_state(net), self._snapshot(version), strict=True):
-                own.copy_(shared)
-            if counters[1 + version % 2] == version:
-                return version
+    def attach(self, net: nn.Module, version: int) -> None:
+        """Make the tensors of `net` those of the snapshot that `version` is or will be in; its own are let go."""
+        for own, shared in zip(_tensors(net), self._snapshot(version), strict=True):
+            own.data = shared
+
+    def holds(self, version: int) -> bool:
+        """Whether no later version has been begun in the snapshot of `version`."""
+        return int(self._shared.tensors[0][1 + version % 2]) == version
 
     def _snapshot(self, version: int) -> list[Tensor]:
         start = 1 + (version % 2) * self._count
         return self._shared.tensors[start : start + self._count]
 
 
-def _state(net: nn.Module) -> list[Tensor]:
+class LiveNetwork(nn.Module):
+    """The newest published network, computing where its weights lie: no process has a copy of its own.
+
+    A result is void if the snapshot it came from was overwritten meanwhile, which takes two publications; it is
+    then computed again, so none ever comes of half-written weights.
+
+    Args:
+        weights: one version must be published before anything is computed.
+        net: the architecture, in the snapshots' dtypes. It must not write to its parameters or buffers.
+    """
+
+    def __init__(self, weights: SharedWeights, net: nn.Module) -> None:
+        super().__init__()
+        self._weights = weights
+        self._nets = nn.ModuleList([net, copy.deepcopy(net)])
+        for version, twin in enumerate(self._nets):
+            weights.attach(twin, version)
+
+    def forward(self, observations: Tensor) -> Any:
+        return self.compute(lambda net, _: net(observations))
+
+    def compute(self, function: Callable[[nn.Module, int], Result]) -> Result:
+        """What `function` makes of the newest network and its version; called again if they did not last."""
+        while True:
+            version = self._weights.version
+            result = function(self._nets[version % 2], version)
+            if self._weights.holds(version):
+                return result
+
+
+def drop_weights(net: nn.Module) -> None:
+    """Leave only the architecture, for `SharedWeights.attach` to complete."""
+    for tensor in _tensors(net):
+        tensor.data = tensor.data.new_empty(0)
+
+
+def _tensors(net: nn.Module) -> list[Tensor]:
     # by position, not by name: wrappers such as torch.compile rename the entries
-    return [tensor.detach() for tensor in net.state_dict().values()]
+    return list(net.state_dict(keep_vars=True).values())

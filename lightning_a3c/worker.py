@@ -20,13 +20,14 @@ from lightning_a3c.channel import ChannelWriter
 from lightning_a3c.env_checks import Whereabouts
 from lightning_a3c.envs import EnvConfig, clips_rewards, make_vector_env
 from lightning_a3c.fork_server import STOP_SIGNALS
+from lightning_a3c.heap import keep_freed_memory
 from lightning_a3c.payloads import MakePayload
 from lightning_a3c.policies import SoftmaxPolicy
 from lightning_a3c.replay import ReplayableEnv
 from lightning_a3c.rollout import Rollout, empty_report
 from lightning_a3c.shared_tensors import SharedTensors
-from lightning_a3c.types import Message, Transitions
-from lightning_a3c.weights import SharedWeights
+from lightning_a3c.types import Gradients, Message, Transitions
+from lightning_a3c.weights import LiveNetwork, SharedWeights, drop_weights
 
 CollectorState = dict[str, dict[str, Tensor]]
 """What a synchronous collector keeps: plain tensors, which checkpoints can hold."""
@@ -82,13 +83,17 @@ class CollectorJob:
     def share(self, context: BaseContext) -> SharedTensors:
         """The detached job where any number of processes can `load` it, classes of a notebook or script included.
 
+        Its network is an architecture without weights.
+
         Returns:
             One tensor, uint8 [bytes of the pickled job].
 
         Raises:
             NoFreeSharedMemory: /dev/shm is too small.
         """
-        pickled = torch.frombuffer(bytearray(cloudpickle.dumps(self.detached())), dtype=torch.uint8)
+        job = self.detached()
+        drop_weights(job.net)
+        pickled = torch.frombuffer(bytearray(cloudpickle.dumps(job)), dtype=torch.uint8)
         shared = SharedTensors([pickled], context)
         shared.tensors[0].copy_(pickled)
         return shared
@@ -115,7 +120,7 @@ class Collector:
     """Acts with the newest weights and turns experience into messages.
 
     Args:
-        job: what to do, detached from the learner: its network becomes the collector's.
+        job: what to do, detached from the learner: its network gets the weights of `weights`.
         rank: which of the run's collectors this is.
         start: 0 for the first of this rank, 1 for the one started after its failure, …; each plays other episodes.
         weights: the learner's snapshots; one must have been published before `collect`.
@@ -135,10 +140,10 @@ class Collector:
         self.rank = rank
         self.job = job
         self._weights = weights
-        self._version = 0
+        self._net = LiveNetwork(weights, job.net)
         env = make_vector_env(job.env, whereabouts=whereabouts)
         self._env = ReplayableEnv(env, env_seed) if job.synchronous else env
-        self._policy = SoftmaxPolicy(job.net, seed=policy_seed)
+        self._policy = SoftmaxPolicy(self._net, seed=policy_seed)
         self._rollout = Rollout(
             self._env,
             self._policy,
@@ -150,12 +155,14 @@ class Collector:
         )
 
     def collect(self) -> Message:
-        """The next payload with its report, all its new steps taken with the newest weights."""
-        self._version = self._weights.pull(self.job.net, self._version)
+        """The next payload with its report, each new step taken with the newest weights."""
         with self.job.autocast():
-            transitions, report = self._rollout.collect(self.job.size, self._version)
-            update = self.job.first_update + self._version - 1
-            return Message(self.job.make_payload(self.job.net, transitions, self.rank, update), report)
+            transitions, report = self._rollout.collect(self.job.size, self._weights.version)
+
+            def make_payload(net: nn.Module, version: int) -> Transitions | Gradients:
+                return self.job.make_payload(net, transitions, self.rank, self.job.first_update + version - 1)
+
+            return Message(self._net.compute(make_payload), report)
 
     def state_dict(self) -> CollectorState:
         """All that decides what a synchronous collector does next, but the weights."""
@@ -195,6 +202,7 @@ def run_worker(
     for number in STOP_SIGNALS:  # they reach the whole group; the learner decides
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
+    keep_freed_memory()
     os.nice(_NICENESS)
     try:
         collector = Collector(CollectorJob.load(job), rank, weights, start, Whereabouts(writer.status.numpy()))

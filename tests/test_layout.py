@@ -20,7 +20,18 @@ REINFORCEMENT_LEARNING = frozenset(
     {"envs", "networks", "returns", "losses", "policies", "rollout", "payloads", "evaluation", "progress", "module"}
 )
 LIGHTNING = frozenset(
-    {"pytorch_lightning", "lightning", "module", "data", "dataset", "callbacks", "recording", "progress_bar", "cli"}
+    {
+        "pytorch_lightning",
+        "lightning",
+        "module",
+        "data",
+        "dataset",
+        "callbacks",
+        "recording",
+        "progress_bar",
+        "onnx_export",
+        "cli",
+    }
 )
 PROCESSES = frozenset(
     {"multiprocessing", "torch.multiprocessing", "pool", "worker", "worker_process", "channel", "shared_tensors"}
@@ -61,6 +72,7 @@ ROOMS = {
     "progress": only("types"),
     "payloads": only("torch", "types", "losses", never=PROCESSES),
     "shared_tensors": only("torch"),
+    "heap": only(),
     "weights": only("torch", "shared_tensors"),
     "channel": only("torch", "types", "shared_tensors", never=REINFORCEMENT_LEARNING),
     "worker": never(*LIGHTNING),
@@ -70,6 +82,7 @@ ROOMS = {
     "dataset": never("torch.optim", "envs", "module", "data", "callbacks", "cli"),
     "data": never("torch.optim", "module", "callbacks", "cli"),
     "checkpoints": only("torch", "lightning_fabric", "files"),
+    "onnx_export": only("pytorch_lightning", "torch", "files"),
     "module": never("envs", "rollout", "data", "callbacks", "cli", "gymnasium", "ale_py", *PROCESSES),
     "callbacks": never("rollout", "cli"),
     "recording": never("rollout", "cli", "optim"),

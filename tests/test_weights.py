@@ -1,12 +1,14 @@
 """The learner's weights reach every worker whole."""
 
+import copy
 import multiprocessing
+import pickle
 import threading
 
 import torch
 from torch import nn
 
-from lightning_a3c.weights import SharedWeights
+from lightning_a3c.weights import LiveNetwork, SharedWeights, drop_weights
 
 CONTEXT = multiprocessing.get_context("forkserver")
 
@@ -19,37 +21,67 @@ def filled(value: float) -> nn.Module:
     return net
 
 
-def test_pull_copies_what_was_published_with_its_version() -> None:
+def attached(weights: SharedWeights) -> LiveNetwork:
+    return LiveNetwork(weights, filled(-1).eval())
+
+
+def entries(live: LiveNetwork) -> tuple[set[float], int]:
+    """All distinct entries of the network's parameters, and its version."""
+    return live.compute(
+        lambda net, version: ({entry for p in net.parameters() for entry in p.detach().flatten().tolist()}, version)
+    )
+
+
+def test_a_live_network_has_the_weights_published_last() -> None:
     weights = SharedWeights(filled(0), CONTEXT)
-    weights.publish(filled(1))
-    assert weights.publish(filled(2)) == 2
-    reader = filled(0)
-    assert weights.pull(reader) == 2
-    assert all((parameter == 2).all() for parameter in reader.parameters())
+    live = attached(weights)
+    for value in (1, 2, 3):
+        assert weights.publish(filled(value)) == value
+        assert entries(live) == ({value}, value)
 
 
-def test_buffers_travel_too() -> None:
-    writer = filled(0)
-    writer(torch.randn(8, 50))  # batch statistics
-    weights = SharedWeights(writer, CONTEXT)
-    weights.publish(writer)
-    reader = filled(0)
-    weights.pull(reader)
-    torch.testing.assert_close(reader[1].running_mean, writer[1].running_mean)
-    assert reader[1].num_batches_tracked == 1
+def test_a_live_network_computes_what_the_published_one_does() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(50, 50), nn.BatchNorm1d(50))
+    net(torch.randn(8, 50))  # batch statistics, in buffers
+    weights = SharedWeights(net, CONTEXT)
+    live = attached(weights)
+    weights.publish(net)
+    observations = torch.randn(8, 50)
+    torch.testing.assert_close(live(observations), net.eval()(observations))
 
 
-def test_a_known_version_is_not_copied_again() -> None:
-    weights = SharedWeights(filled(0), CONTEXT)
-    version = weights.publish(filled(1))
-    reader = filled(7)
-    assert weights.pull(reader, known_version=version) == version
-    assert all((parameter == 7).all() for parameter in reader.parameters())
+def test_the_snapshots_dtype_is_the_readers() -> None:
+    weights = SharedWeights(filled(0).to(torch.bfloat16), CONTEXT)
+    live = LiveNetwork(weights, filled(0).to(torch.bfloat16))
+    weights.publish(filled(1.001))
+    assert {parameter.dtype for parameter in live.parameters()} == {torch.bfloat16}
+    assert entries(live)[0] == {1.0}
 
 
-def test_a_reader_never_sees_half_a_snapshot() -> None:
+def test_parameters_that_are_one_stay_one_and_frozen_ones_frozen() -> None:
+    net = nn.ModuleDict({"one": nn.Linear(3, 3), "same": nn.Linear(3, 3), "frozen": nn.Linear(3, 3)})
+    net["same"].weight = net["one"].weight
+    net["frozen"].requires_grad_(False)
+    weights = SharedWeights(net, CONTEXT)
+    weights.publish(net)
+    kept = copy.deepcopy(net)
+    drop_weights(kept)
+    read = LiveNetwork(weights, kept).compute(lambda twin, _: twin)
+    assert [p.requires_grad for p in read.parameters()] == [p.requires_grad for p in net.parameters()]
+    assert all(torch.equal(a, b) for a, b in zip(read.parameters(), net.parameters(), strict=True))
+
+
+def test_a_network_without_its_weights_is_small() -> None:
+    net = filled(1)
+    drop_weights(net)
+    assert len(pickle.dumps(net)) < 4000 < len(pickle.dumps(filled(1)))
+
+
+def test_a_result_never_comes_of_half_a_snapshot() -> None:
     weights = SharedWeights(filled(0), CONTEXT)
     weights.publish(filled(0))
+    live = attached(weights)
     stop = threading.Event()
 
     def publish() -> None:
@@ -61,12 +93,29 @@ def test_a_reader_never_sees_half_a_snapshot() -> None:
     writer = threading.Thread(target=publish)
     writer.start()
     try:
-        reader = filled(0)
         versions = set()
         for _ in range(500):
-            versions.add(weights.pull(reader))
-            assert len({entry for p in reader.parameters() for entry in p.detach().flatten().tolist()}) == 1
+            values, version = entries(live)
+            versions.add(version)
+            assert len(values) == 1
     finally:
         stop.set()
         writer.join()
     assert len(versions) > 5
+
+
+def test_what_was_computed_while_its_snapshot_was_overwritten_is_computed_again() -> None:
+    weights = SharedWeights(filled(0), CONTEXT)
+    weights.publish(filled(1))
+    live = attached(weights)
+    seen = []
+
+    def compute(net: nn.Module, version: int) -> int:
+        seen.append(version)
+        if version == 1:
+            weights.publish(filled(2))  # into the other snapshot, which disturbs nobody
+            weights.publish(filled(3))  # into this one
+        return version
+
+    assert live.compute(compute) == 3
+    assert seen == [1, 3]

@@ -1,0 +1,80 @@
+"""A learner on a GPU: it makes the updates that one on the CPU makes."""
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig, GradientParallel
+from lightning_a3c.dataset import CollectorDataset
+from lightning_a3c.types import Batch
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
+
+
+def data(env_id: str = "CartPole-v1") -> CollectorDataModule:
+    return CollectorDataModule(
+        EnvConfig(env_id, num_envs=4), num_workers=2, micro_batch_size=16, batch_size=32, synchronous=True, seed=5
+    )
+
+
+class Watch(pl.Callback):
+    """Keeps the batches as the learner gets them, and whether the dataset gave them in pinned memory."""
+
+    def __init__(self) -> None:
+        self.devices: set[str] = set()
+        self.pins = False
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        self.devices.add(batch.payload[0].device.type)
+        assert batch.report.env_steps.device.type == "cpu"
+        assert isinstance(trainer.train_dataloader, CollectorDataset)
+        self.pins = trainer.train_dataloader.pin_memory
+
+
+def train(mode: str, env_id: str, accelerator: str) -> tuple[A3CModule, Watch]:
+    torch.manual_seed(0)
+    stream, watch = data(env_id), Watch()
+    module = A3CModule.for_data(stream, mode=mode)
+    pl.Trainer(
+        accelerator=accelerator,
+        devices=1,
+        max_steps=3,
+        callbacks=[watch, *([GradientParallel()] if mode == "gradient" else [])],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    ).fit(module, datamodule=stream)
+    return module, watch
+
+
+@needs_gpu
+@pytest.mark.parametrize("mode", ["data", "gradient"])
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "PongNoFrameskip-v4"])
+def test_three_updates_on_a_gpu_are_those_on_the_cpu(mode: str, env_id: str) -> None:
+    on_cpu, _ = train(mode, env_id, "cpu")
+    on_gpu, watch = train(mode, env_id, "gpu")
+    assert watch.devices == {"cuda"}
+    assert watch.pins
+    for name, tensor in on_cpu.state_dict().items():
+        torch.testing.assert_close(on_gpu.state_dict()[name].cpu(), tensor, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["data", "gradient"])
+def test_a_learner_on_the_cpu_pins_no_memory(mode: str) -> None:
+    _, watch = train(mode, "CartPole-v1", "cpu")
+    assert watch.devices == {"cpu"}
+    assert not watch.pins
+
+
+def test_only_the_payload_travels_to_the_learners_device() -> None:
+    stream = data()
+    dataset = stream.dataset(A3CModule.for_data(stream).net)
+    batch = next(iter(dataset))
+    dataset.close()
+    moved = stream.transfer_batch_to_device(batch, torch.device("meta"), 0)
+    assert {tensor.device.type for tensor in moved.payload} == {"meta"}
+    assert moved.report is batch.report
+    assert moved.policy_lag is batch.policy_lag
