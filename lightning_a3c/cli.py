@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from operator import attrgetter
+from operator import attrgetter, methodcaller
 from typing import Any
 
 import yaml
@@ -35,7 +34,7 @@ class A3CCLI(LightningCLI):
             parser.link_arguments(name, f"model.{name}", _plain)
         for name in ("observation_shape", "num_actions"):
             parser.link_arguments("data.protocol", f"model.{name}", attrgetter(name), "instantiate")
-        parser.link_arguments("data.protocol", "model.protocol", asdict, "instantiate")
+        parser.link_arguments("data.protocol", "model.protocol", methodcaller("plain"), "instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         super().parse_arguments(parser, args)

@@ -83,6 +83,10 @@ class Protocol:
     def __str__(self) -> str:
         return ", ".join(f"{f.name} {getattr(self, f.name)}" for f in fields(self))
 
+    def plain(self) -> dict[str, Any]:
+        """The fields as files hold them: a list instead of a tuple."""
+        return asdict(self) | {"observation_shape": list(self.observation_shape)}
+
 
 def inspect(config: EnvConfig) -> Protocol:
     """Check `config` and say what it will play, by building one environment and closing it.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -99,7 +98,7 @@ class A3CModule(pl.LightningModule):
     def for_data(cls, data: Any, **kwargs: Any) -> Self:
         """A module that fits the environment of a `CollectorDataModule`."""
         protocol = data.protocol
-        return cls(protocol.observation_shape, protocol.num_actions, asdict(protocol), **kwargs)
+        return cls(protocol.observation_shape, protocol.num_actions, protocol.plain(), **kwargs)
 
     def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
         """[B, *observation_shape] → logits [B, A], values [B]; float32, or bfloat16 within autocast."""

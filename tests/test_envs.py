@@ -1,7 +1,5 @@
 """What is really played: preprocessing beside Gymnasium's, protocols, and refusal of what cannot work."""
 
-from dataclasses import asdict
-
 import gymnasium
 import numpy as np
 import pytest
@@ -277,4 +275,4 @@ def test_atari_options_out_of_range_are_refused(option, message):
 )
 def test_what_a_checkpoint_keeps_rebuilds_the_same_environment(config):
     protocol = inspect(config)
-    assert inspect(config_of(asdict(protocol))) == protocol
+    assert inspect(config_of(protocol.plain())) == protocol
