@@ -130,7 +130,9 @@ def build_network(
         num_actions: size of the discrete action space.
         network: None chooses `AtariA2C` for images and `MLP` otherwise; a dict
             `{"class_path": "package.Class", "init_args": {...}}` is built with the shape and the
-            number of actions as first arguments; a ready module is taken as it is.
+            number of actions as first arguments; a ready module is taken as it is. Workers compute
+            with it in evaluation mode, on weights they share: there it must not change its
+            parameters or buffers.
 
     Raises:
         ValueError: the class cannot be found or built, or its output does not fit.

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lightning_a3c.shared_tensors import SharedTensors
 
-Result = TypeVar("Result")
+_Result = TypeVar("_Result")
 
 
 class SharedWeights:
@@ -89,7 +89,7 @@ class LiveNetwork(nn.Module):
     def forward(self, observations: Tensor) -> Any:
         return self.compute(lambda net, _: net(observations))
 
-    def compute(self, function: Callable[[nn.Module, int], Result]) -> Result:
+    def compute(self, function: Callable[[nn.Module, int], _Result]) -> _Result:
         """What `function` makes of the newest network and its version; called again if they did not last."""
         while True:
             version = self._weights.version
