@@ -96,8 +96,11 @@ def run_sb3(seconds: float) -> Speed:
     return Speed(window.steps_per_second, window.cpu, policy_lag=0.0)
 
 
-def run_parts(seconds: float, bf16: bool) -> dict[str, float]:
-    """Env steps a second that one core does of each part alone, for a sixth of `seconds` each."""
+def run_parts(seconds: float, num_envs: int, bf16: bool) -> dict[str, float]:
+    """Env steps a second that one core does of each part alone, for a sixth of `seconds` each.
+
+    A worker with `num_envs` environments steps and acts; the learner learns from 128 transitions.
+    """
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     import torch
 
@@ -109,14 +112,16 @@ def run_parts(seconds: float, bf16: bool) -> dict[str, float]:
 
     torch.set_num_threads(1)
     keep_freed_memory()
-    config = EnvConfig(id=PONG, num_envs=8)
+    config = EnvConfig(id=PONG, num_envs=num_envs)
     protocol = inspect(config)
     net = AtariA2C(protocol.observation_shape, protocol.num_actions)
     acting_net = copy.deepcopy(net).to(torch.bfloat16) if bf16 else net
     autocast = torch.autocast("cpu", torch.bfloat16, enabled=bf16)
     env = make_vector_env(config)
     env.reset(seed=0)
-    actions = torch.randint(protocol.num_actions, (128,))
+    actions = torch.randint(protocol.num_actions, (num_envs,)).numpy()
+    seen = torch.randint(256, (num_envs, *protocol.observation_shape), dtype=torch.uint8)
+    chosen = torch.randint(protocol.num_actions, (128,))
     returns = torch.randn(128)
     observations = torch.randint(256, (128, *protocol.observation_shape), dtype=torch.uint8)
     policy, loss = SoftmaxPolicy(acting_net), A2CLoss()
@@ -124,19 +129,19 @@ def run_parts(seconds: float, bf16: bool) -> dict[str, float]:
 
     def act() -> None:
         with autocast:
-            policy(observations[:8])
+            policy(seen)
 
     def learn() -> None:
         optimizer.zero_grad()
         with autocast:
             logits, values = net(observations)
-        loss(logits, values, actions, returns).loss_total.backward()
+        loss(logits, values, chosen, returns).loss_total.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 0.1)
         optimizer.step()
 
     parts: list[tuple[str, Callable[[], object], int]] = [
-        ("env, 8 envs", lambda: env.step(actions[:8].numpy()), 8),
-        ("acting, batch 8", act, 8),
+        (f"env, {num_envs} envs", lambda: env.step(actions), num_envs),
+        (f"acting, batch {num_envs}", act, num_envs),
         ("learning, batch 128", learn, 128),
     ]
     return {part: _rate(repeat, steps, seconds / 6) for part, repeat, steps in parts}

@@ -1,6 +1,7 @@
 """Env steps a second on Pong: both modes at the seed's constants, beside stable-baselines3's A2C and a roofline.
 
     python benchmarks/throughput.py --seconds 60
+    python benchmarks/throughput.py --seconds 60 --num-workers 2 --num-envs 16 --only data,gradient,sb3,parts
 
 `lock_step` is data mode with `data.synchronous`. Everything runs on the CPU. The roofline is what all cores would
 give if environment, acting and learning cost what they cost alone, and nothing else did.
@@ -73,6 +74,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0, help="measured time of each system (default 60)")
     parser.add_argument("--only", type=_names, default=[*SYSTEMS, "parts"], help="of data,gradient,lock_step,sb3,parts")
+    parser.add_argument("--num-workers", type=int, default=4, help="of ours (default 4)")
+    parser.add_argument("--num-envs", type=int, default=8, help="of each of our workers (default 8)")
     parser.add_argument("--bf16", action="store_true", help="networks in bfloat16, but for stable-baselines3's")
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     parser.add_argument("--plot", type=Path, help="also draw them here (.png, .svg)")
@@ -84,9 +87,10 @@ def main() -> None:
     if "sb3" in args.only and not (find_spec("stable_baselines3") and find_spec("cv2")):
         print("no stable_baselines3 (or its OpenCV) to compare with: pip install 'lightning-a3c[benchmarks]'")
         args.only.remove("sb3")
-    runs = {name: partial(run_training, name, bf16=args.bf16) for name in OURS} | {"sb3": run_sb3}
+    ours = {"num_workers": args.num_workers, "num_envs": args.num_envs, "bf16": args.bf16}
+    runs = {name: partial(run_training, name, **ours) for name in OURS} | {"sb3": run_sb3}
     systems = {name: measure_system(name, run, args.seconds) for name, run in runs.items() if name in args.only}
-    run = partial(run_parts, bf16=args.bf16)
+    run = partial(run_parts, num_envs=args.num_envs, bf16=args.bf16)
     parts: dict[str, float] = measure("parts", run, args.seconds)[0] if "parts" in args.only else {}
     roofline = CORES / sum(1 / rate for rate in parts.values()) if parts else None
     if systems:
@@ -97,7 +101,7 @@ def main() -> None:
         result = {
             **machine(),
             "seconds": args.seconds,
-            "bf16": args.bf16,
+            **ours,
             "systems": systems,
             "parts": parts,
             "roofline": roofline,

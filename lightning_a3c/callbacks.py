@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lightning_a3c.data import CollectorDataModule
 from lightning_a3c.module import A3CModule, NonFiniteLoss
-from lightning_a3c.payloads import SendGradients, clip_norm_, trainable
+from lightning_a3c.payloads import SendGradients, clip_scale, trainable
 from lightning_a3c.progress import WINDOW
 from lightning_a3c.types import Batch, Gradients
 
@@ -171,7 +171,13 @@ class GradientParallel(pl.Callback):
         assert isinstance(pl_module, A3CModule)
         gradients = batch.payload
         assert isinstance(gradients, Gradients)
-        finite = gradients.gradient.norm(dim=1).isfinite()  # one pass, and exact but for overflow
+        total = gradients.gradient.sum(dim=0)
+        norm = total.norm()
+        finite = torch.ones_like(gradients.worker, dtype=torch.bool)
+        if not norm.isfinite():  # only then is each gradient read for itself
+            finite = gradients.gradient.norm(dim=1).isfinite()
+            total = gradients.gradient[finite].sum(dim=0)
+            norm = total.norm()
         self._count_dropped(gradients, finite)
         if pl_module.logs_now:
             pl_module.log("dropped_gradients", float(self.dropped_gradients))
@@ -180,10 +186,7 @@ class GradientParallel(pl.Callback):
             for parameter in parameters:
                 parameter.grad = None
             return
-        good = gradients.gradient if finite.all() else gradients.gradient[finite]
-        total = good.sum(dim=0)
-        norm = total.norm()
-        clip_norm_(total, self.max_norm, norm)
+        total.mul_(clip_scale(norm, self.max_norm))
         pieces = torch.split(total, [parameter.numel() for parameter in parameters])
         used = gradients.used[finite].any(dim=0).tolist()
         for parameter, piece, is_used in zip(parameters, pieces, used, strict=True):

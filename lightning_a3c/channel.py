@@ -33,7 +33,7 @@ class _Slots:
     def __init__(self, template: Any, count: int, context: BaseContext) -> None:
         leaves: list[Tensor] = []
         map_tensors(leaves.append, template)
-        self._template = map_tensors(lambda tensor: tensor.new_empty(0), template)
+        self._template = map_tensors(lambda _: torch.empty(0), template)
         self._width = len(leaves)
         self._shared = SharedTensors([*leaves * count, torch.zeros(2, dtype=torch.int64)], context)
 
@@ -59,8 +59,11 @@ class ChannelWriter:
         """int64 [2], for the reader to look at whenever it likes."""
         return self._slots.status
 
-    def wait_for_slot(self, answer: Callable[[], Any] = lambda: None) -> None:
+    def wait_for_slot(self, answer: Callable[[], Any] = lambda: None) -> Any:
         """Block until a message can be sent; call `answer` for what the learner asks meanwhile.
+
+        Returns:
+            Where the next message will lie, for parts of it to be made there.
 
         Raises:
             EOFError: the learner has closed its end or died.
@@ -71,13 +74,13 @@ class ChannelWriter:
                 self._connection.send(answer())
             else:
                 self._free.append(slot)
+        return self._slots[self._free[0]]
 
     def send(self, message: Any) -> None:
-        """Copy `message` into a free slot and announce it; waits for one if needed."""
-        self.wait_for_slot()
-        slot = self._free.popleft()
-        map_tensors(lambda shared, own: shared.copy_(own), self._slots[slot], message)
-        self._connection.send(slot)
+        """Copy what of `message` is not there yet into a free slot and announce it; waits for one if needed."""
+        place = self.wait_for_slot()
+        map_tensors(lambda shared, own: own if own is shared else shared.copy_(own), place, message)
+        self._connection.send(self._free.popleft())
 
     def send_failure(self, traceback: str) -> None:
         """Tell the learner why no more messages will come."""

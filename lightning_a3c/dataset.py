@@ -128,10 +128,10 @@ class CollectorDataset(IterableDataset[Batch]):
             return None
 
     def _open(self) -> Collectors:
-        keep_freed_memory()
         collectors = open_collectors(
             self.job, self.num_workers, self.slots_per_worker, self.supervision, self._states, self.pin_memory
         )
+        keep_freed_memory()  # from here on: what was needed once, to open them, goes back to the system
         self._threads_before = torch.get_num_threads()
         if self.num_workers:
             # threads that wait for a core that a worker has are worse than no threads

@@ -12,16 +12,23 @@ import torch
 from torch import Tensor, nn
 
 from lightning_a3c.losses import A2CLoss
-from lightning_a3c.types import Gradients, Transitions
+from lightning_a3c.types import Gradients, Payload, Transitions
 
 
 class MakePayload(Protocol):
-    """Turns a worker's transitions into what it sends; `rank` names the worker, `net` has had `update` updates."""
+    """Turns a worker's transitions into what it sends; `rank` names the worker, `net` has had `update` updates.
 
-    def __call__(self, net: nn.Module, transitions: Transitions, rank: int, update: int) -> Transitions | Gradients: ...
+    `out` is where the payload will be sent from. What is written there at once, its tensor returned, is not copied.
+    """
+
+    def __call__(
+        self, net: nn.Module, transitions: Transitions, rank: int, update: int, out: Payload | None = None
+    ) -> Payload: ...
 
 
-def send_transitions(net: nn.Module, transitions: Transitions, rank: int, update: int) -> Transitions:
+def send_transitions(
+    net: nn.Module, transitions: Transitions, rank: int, update: int, out: Payload | None = None
+) -> Transitions:
     """Data parallelism: the transitions themselves."""
     return transitions
 
@@ -38,21 +45,27 @@ class SendGradients:
     loss: A2CLoss
     max_norm: float = 0.1
 
-    def __call__(self, net: nn.Module, transitions: Transitions, rank: int, update: int) -> Gradients:
+    def __call__(
+        self, net: nn.Module, transitions: Transitions, rank: int, update: int, out: Payload | None = None
+    ) -> Gradients:
         logits, values = net(transitions.observations)
         terms = self.loss(logits, values, transitions.actions, transitions.returns, update)
         parameters = trainable(net)
         # autograd.grad leaves .grad alone, so nothing is shared with or left over for anyone
-        gradients = torch.autograd.grad(terms.loss_total, parameters, allow_unused=True)
-        flat = torch.cat(
-            [
-                (torch.zeros_like(parameter) if gradient is None else gradient).flatten().float()
-                for parameter, gradient in zip(parameters, gradients, strict=True)
-            ]
-        )
-        norm = flat.norm()
+        found: tuple[Tensor | None, ...] = torch.autograd.grad(terms.loss_total, parameters, allow_unused=True)
+        gradients = [None if gradient is None else gradient.float() for gradient in found]
+        norm = torch.nn.utils.get_total_norm([gradient for gradient in gradients if gradient is not None])
+        sizes = [parameter.numel() for parameter in parameters]
+        flat = out.gradient if isinstance(out, Gradients) else torch.empty(1, sum(sizes))
+        scale = clip_scale(norm, self.max_norm)
+        # flattened, clipped and put in place in one pass: a gradient is larger than the caches
+        for piece, gradient in zip(torch.split(flat[0], sizes), gradients, strict=True):
+            if gradient is None:
+                piece.zero_()
+            else:
+                torch.mul(gradient.flatten(), scale, out=piece)
         return Gradients(
-            gradient=clip_norm_(flat, self.max_norm, norm).unsqueeze(0),
+            gradient=flat,
             norm=norm.unsqueeze(0),
             loss_terms=torch.stack([term.detach() for term in terms]).unsqueeze(0),
             used=torch.tensor([[gradient is not None for gradient in gradients]]),
@@ -65,6 +78,6 @@ def trainable(net: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in net.parameters() if parameter.requires_grad]
 
 
-def clip_norm_(gradient: Tensor, max_norm: float, norm: Tensor) -> Tensor:
-    """Scale `gradient` in place to an L2 norm of at most `max_norm`, as `torch.nn.utils.clip_grad_norm_` does."""
-    return gradient.mul_((max_norm / (norm + 1e-6)).clamp(max=1.0))
+def clip_scale(norm: Tensor, max_norm: float) -> Tensor:
+    """What brings a gradient of the L2 norm `norm` to at most `max_norm`, as `torch.nn.utils.clip_grad_norm_` does."""
+    return (max_norm / (norm + 1e-6)).clamp(max=1.0)

@@ -29,6 +29,10 @@ class Gradients(NamedTuple):
     worker: Tensor  # int64 [k], rank of the worker that sent it
 
 
+Payload = Transitions | Gradients
+"""What a worker makes of its experience: data mode sends the first, gradient mode the second."""
+
+
 class Report(NamedTuple):
     """What collecting one payload cost and which episodes ended meanwhile.
 
@@ -44,7 +48,7 @@ class Report(NamedTuple):
 class Message(NamedTuple):
     """One worker's payload with its report; the unit of the channel."""
 
-    payload: Transitions | Gradients
+    payload: Payload
     report: Report
 
 
@@ -58,7 +62,7 @@ class Prediction(NamedTuple):
 class Batch(NamedTuple):
     """What one update learns from: several messages concatenated, and how fresh they are."""
 
-    payload: Transitions | Gradients
+    payload: Payload
     report: Report
     policy_lag: Tensor  # int64 [k], learner version minus policy_version, in updates
     queue_fill: Tensor  # float32 [1], share of the workers that had a message waiting, 0 … 1

@@ -26,7 +26,7 @@ from lightning_a3c.policies import SoftmaxPolicy
 from lightning_a3c.replay import ReplayableEnv
 from lightning_a3c.rollout import Rollout, empty_report
 from lightning_a3c.shared_tensors import SharedTensors
-from lightning_a3c.types import Gradients, Message, Transitions
+from lightning_a3c.types import Message, Payload, Transitions, map_tensors
 from lightning_a3c.weights import LiveNetwork, SharedWeights, drop_weights
 
 CollectorState = dict[str, dict[str, Tensor]]
@@ -105,7 +105,7 @@ class CollectorJob:
         return job
 
     def message_template(self) -> Message:
-        """A message of the shapes and dtypes of the real ones; its values mean nothing."""
+        """A message of the shapes and dtypes of the real ones, on the meta device: it takes no memory."""
         transitions = Transitions(
             observations=torch.zeros(self.size, *self.observation_shape, dtype=getattr(torch, self.observation_dtype)),
             actions=torch.zeros(self.size, dtype=torch.int64),
@@ -113,7 +113,9 @@ class CollectorJob:
         )
         with self.autocast():
             payload = self.make_payload(self.detached().net, transitions, 0, 0)
-        return Message(payload, empty_report(self.size, self.env.num_envs))
+        message = Message(payload, empty_report(self.size, self.env.num_envs))
+        template: Message = map_tensors(lambda tensor: tensor.to("meta"), message)
+        return template
 
 
 class Collector:
@@ -154,13 +156,19 @@ class Collector:
             on_policy=job.synchronous,
         )
 
-    def collect(self) -> Message:
-        """The next payload with its report, each new step taken with the newest weights."""
+    def collect(self, out: Message | None = None) -> Message:
+        """The next payload with its report, each new step taken with the newest weights.
+
+        Args:
+            out: where the message will be sent from; parts of the payload may be made there.
+        """
+        place = None if out is None else out.payload
         with self.job.autocast():
             transitions, report = self._rollout.collect(self.job.size, self._weights.version)
 
-            def make_payload(net: nn.Module, version: int) -> Transitions | Gradients:
-                return self.job.make_payload(net, transitions, self.rank, self.job.first_update + version - 1)
+            def make_payload(net: nn.Module, version: int) -> Payload:
+                update = self.job.first_update + version - 1
+                return self.job.make_payload(net, transitions, self.rank, update, place)
 
             return Message(self._net.compute(make_payload), report)
 
@@ -209,8 +217,8 @@ def run_worker(
         if state is not None:
             collector.load_state_dict(state)
         while True:
-            writer.wait_for_slot(collector.state_dict)  # before acting, so that what waits in the channel is young
-            writer.send(collector.collect())
+            place = writer.wait_for_slot(collector.state_dict)  # before acting, so that what waits is young
+            writer.send(collector.collect(place))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
     except Exception:

@@ -50,6 +50,19 @@ def test_messages_arrive_in_order_and_whole_with_fewer_slots_than_messages() -> 
     reader.close()
 
 
+def test_what_is_written_where_the_next_message_will_lie_arrives_with_it() -> None:
+    reader, writer = open_channel(message(0), slots=1, context=CONTEXT)
+    place = writer.wait_for_slot()
+    place.payload.returns.fill_(7.0)
+    new = message(1)
+    writer.send(new._replace(payload=new.payload._replace(returns=place.payload.returns)))
+    _, received = reader.receive()
+    assert received.payload.returns.tolist() == [7.0] * 4
+    assert received.payload.actions.tolist() == [1] * 4
+    reader.close()
+    writer.close()
+
+
 def test_a_writer_waits_while_all_slots_are_taken() -> None:
     reader, writer = open_channel(message(0), slots=2, context=CONTEXT)
     process = CONTEXT.Process(target=send_three, args=(writer,))

@@ -19,7 +19,7 @@ from torch import nn
 
 from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig, GradientParallel, Supervision
 from lightning_a3c.pool import WorkerPool
-from lightning_a3c.types import Batch, Transitions
+from lightning_a3c.types import Batch, Payload, Transitions
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -58,7 +58,9 @@ def chaos(pids: Callable[[], list[int]], seed: int, pause: float) -> Iterator[li
         thread.join()
 
 
-def constant_payload(net: nn.Module, transitions: Transitions, rank: int, update: int) -> Transitions:
+def constant_payload(
+    net: nn.Module, transitions: Transitions, rank: int, update: int, out: Payload | None = None
+) -> Transitions:
     """Transitions that are the same number everywhere: a mixture of two messages would show."""
     number = random.randrange(1_000_000)
     return Transitions(

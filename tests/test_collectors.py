@@ -132,6 +132,7 @@ def test_a_worker_that_hangs_is_killed_and_started_again(caplog: pytest.LogCaptu
     batches = iter(stream)
     next(batches)
     pid = pool_of(stream).pids[0]
+    time.sleep(0.5)  # until its slots are full and it waits, outside of any call
     os.kill(pid, signal.SIGSTOP)
     restarted = next(batch for batch in batches if batch.worker_restarts == 1)
     assert len(restarted.payload.returns) == 32

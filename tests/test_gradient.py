@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig, GradientParallel
 from lightning_a3c.losses import A2CLoss
 from lightning_a3c.networks import AtariA2C
-from lightning_a3c.payloads import SendGradients, clip_norm_, send_transitions
+from lightning_a3c.payloads import SendGradients, clip_scale, send_transitions
 from lightning_a3c.types import Batch, Gradients, Report, Transitions, map_tensors
 
 LOSS = A2CLoss(entropy_weight=0.01)
@@ -80,12 +80,21 @@ def test_a_gradient_of_rounded_weights_is_that_of_the_weights_but_for_rounding(
 
 def test_a_gradient_inside_the_bound_is_not_scaled() -> None:
     gradient = torch.tensor([0.03, 0.04])
-    assert_close(clip_norm_(gradient.clone(), 0.1, gradient.norm()), gradient)
+    assert clip_scale(gradient.norm(), 0.1) == 1
 
 
 def test_the_workers_own_gradients_are_left_alone(net: AtariA2C, transitions: Transitions) -> None:
     SendGradients(LOSS)(net, transitions, 0, 0)
     assert all(parameter.grad is None for parameter in net.parameters())
+
+
+def test_a_gradient_made_where_it_is_sent_from_is_the_same(net: AtariA2C, transitions: Transitions) -> None:
+    net.value.requires_grad_(False)
+    expected = SendGradients(LOSS)(net, transitions, 0, 0)
+    place = expected._replace(gradient=torch.full_like(expected.gradient, math.nan))
+    made = SendGradients(LOSS)(net, transitions, 0, 0, place)
+    assert made.gradient is place.gradient
+    assert_close(made.gradient, expected.gradient, rtol=0, atol=0)
 
 
 def test_data_mode_sends_the_transitions_themselves(net: AtariA2C, transitions: Transitions) -> None:
