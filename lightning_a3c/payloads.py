@@ -18,7 +18,8 @@ from lightning_a3c.types import Gradients, Payload, Transitions
 class MakePayload(Protocol):
     """Turns a worker's transitions into what it sends; `rank` names the worker, `net` has had `update` updates.
 
-    `out` is where the payload will be sent from. What is written there at once, its tensor returned, is not copied.
+    `out` has the payload's shapes and dtypes and lies where it will be sent from; its values mean nothing. A tensor of
+    it that is filled and returned need not be copied there.
     """
 
     def __call__(
