@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.plugins import MixedPrecision
 from torch import nn
 from torch.testing import assert_close
 
@@ -198,6 +200,12 @@ def fit(module_mode: str, callbacks: list[pl.Callback], folder: Path, **changes:
         **changes,
     )
     trainer.fit(A3CModule.for_data(data, mode=module_mode), datamodule=data)
+
+
+def test_the_callback_refuses_a_precision_that_scales_losses(tmp_path: Path) -> None:
+    scaling = MixedPrecision("16-mixed", device="cpu", scaler=torch.amp.GradScaler("cpu"))
+    with pytest.raises(MisconfigurationException, match=r"GradientParallel .*precision 16-mixed, .*32-true"):
+        fit("gradient", [GradientParallel()], tmp_path, plugins=[scaling])
 
 
 def test_the_callback_refuses_a_module_in_data_mode(tmp_path: Path) -> None:
