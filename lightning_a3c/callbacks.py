@@ -143,11 +143,19 @@ class GradientParallel(pl.Callback):
         self._dropped_in_a_row = 0
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if stage != "fit":
-            return
-        _require_a3c(self, pl_module)
-        assert isinstance(pl_module, A3CModule)
-        if pl_module.automatic_optimization:
+        data = getattr(trainer, "datamodule", None)
+        if stage == "fit" and not isinstance(data, CollectorDataModule):
+            raise MisconfigurationException(
+                f"GradientParallel tells a CollectorDataModule what its workers send, got {type(data).__name__}; "
+                "call trainer.fit(module, datamodule=CollectorDataModule(...))"
+            )
+
+    def payload_maker(self, trainer: pl.Trainer) -> SendGradients:
+        """What the workers of `trainer` send; refuses a trainer or module that cannot make use of it."""
+        module = trainer.lightning_module
+        _require_a3c(self, module)
+        assert isinstance(module, A3CModule)
+        if module.automatic_optimization:
             raise MisconfigurationException(
                 'GradientParallel needs A3CModule(mode="gradient"), got a module that optimizes automatically; '
                 "set model.mode to gradient or remove the callback"
@@ -157,13 +165,7 @@ class GradientParallel(pl.Callback):
                 f"GradientParallel cannot apply gradients with trainer.precision {trainer.precision_plugin.precision}, "
                 "which scales losses the workers never see; use 32-true"
             )
-        data = getattr(trainer, "datamodule", None)
-        if not isinstance(data, CollectorDataModule):
-            raise MisconfigurationException(
-                f"GradientParallel tells a CollectorDataModule what its workers send, got {type(data).__name__}; "
-                "call trainer.fit(module, datamodule=CollectorDataModule(...))"
-            )
-        data.make_payload = SendGradients(pl_module.loss, self.worker_max_norm)
+        return SendGradients(module.loss, self.worker_max_norm)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
@@ -172,12 +174,12 @@ class GradientParallel(pl.Callback):
         gradients = batch.payload
         assert isinstance(gradients, Gradients)
         total = gradients.gradient.sum(dim=0)
-        norm = total.norm()
+        norm = torch.linalg.vector_norm(total)
         finite = torch.ones_like(gradients.worker, dtype=torch.bool)
         if not norm.isfinite():  # only then is each gradient read for itself
-            finite = gradients.gradient.norm(dim=1).isfinite()
+            finite = torch.linalg.vector_norm(gradients.gradient, dim=1).isfinite()
             total = gradients.gradient[finite].sum(dim=0)
-            norm = total.norm()
+            norm = torch.linalg.vector_norm(total)
         self._count_dropped(gradients, finite)
         if pl_module.logs_now:
             pl_module.log("dropped_gradients", float(self.dropped_gradients))

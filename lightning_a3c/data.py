@@ -139,7 +139,7 @@ class CollectorDataModule(pl.LightningDataModule):
         self._observations = (
             None if predict_observations is None else _open_observations(predict_observations, self.protocol)
         )
-        self.make_payload: MakePayload = send_transitions  # gradient mode's callback puts its own here
+        self.make_payload: MakePayload = send_transitions
         self._dataset: CollectorDataset | None = None
 
     @property
@@ -152,20 +152,27 @@ class CollectorDataModule(pl.LightningDataModule):
         """The seed in force: `seed`, or PyTorch's."""
         return torch.initial_seed() % 2**31 if self.seed is None else self.seed
 
-    def dataset(self, net: nn.Module, first_update: int = 0, pin_memory: bool = False) -> CollectorDataset:
+    def dataset(
+        self,
+        net: nn.Module,
+        first_update: int = 0,
+        pin_memory: bool = False,
+        make_payload: MakePayload | None = None,
+    ) -> CollectorDataset:
         """The training stream for `net`; the caller closes it. Lightning need not be involved.
 
         Args:
             net: of the learner.
             first_update: how many updates it has had.
             pin_memory: put batches where a GPU can copy from by itself while the learner goes on.
+            make_payload: what workers send; None takes the attribute of that name.
         """
         job = CollectorJob(
             env=self.env,
             observation_shape=self.protocol.observation_shape,
             observation_dtype=self.protocol.observation_dtype,
             net=net,
-            make_payload=self.make_payload,
+            make_payload=make_payload or self.make_payload,
             n_steps=self.n_steps,
             discount=self.discount,
             size=self.micro_batch_size,
@@ -188,17 +195,18 @@ class CollectorDataModule(pl.LightningDataModule):
             pin_memory=pin_memory,
         )
 
+    def prepare_data(self) -> None:
+        """Refuse a module and callbacks that do not fit together: loggers make their folders before `setup` hooks."""
+        assert self.trainer is not None
+        if self.trainer.state.fn == "fit":
+            self._payload_maker()
+
     def train_dataloader(self) -> CollectorDataset:
         assert self.trainer is not None
-        if not self.trainer.lightning_module.automatic_optimization and self.make_payload is send_transitions:
-            raise MisconfigurationException(
-                'the module is in gradient mode (mode="gradient") but no worker is told to send gradients: '
-                'add lightning_a3c.GradientParallel() to the trainer\'s callbacks, or use mode="data"'
-            )
         self._close()
         trainer = self.trainer
         on_gpu = trainer.strategy.root_device.type == "cuda"
-        self._dataset = self.dataset(self._net(), trainer.global_step, pin_memory=on_gpu)
+        self._dataset = self.dataset(self._net(), trainer.global_step, on_gpu, self._payload_maker())
         self._dataset.is_interrupted = lambda: trainer.received_sigterm
         return self._dataset
 
@@ -232,6 +240,20 @@ class CollectorDataModule(pl.LightningDataModule):
 
     def on_exception(self, exception: BaseException) -> None:
         self._close()
+
+    def _payload_maker(self) -> MakePayload:
+        """What this fit's workers send: what a callback with a `payload_maker` says, or else `make_payload`."""
+        assert self.trainer is not None
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if hasattr(callback, "payload_maker"):
+                maker: MakePayload = callback.payload_maker(self.trainer)
+                return maker
+        if not self.trainer.lightning_module.automatic_optimization and self.make_payload is send_transitions:
+            raise MisconfigurationException(
+                'the module is in gradient mode (mode="gradient") but no worker is told to send gradients: '
+                'add lightning_a3c.GradientParallel() to the trainer\'s callbacks, or use mode="data"'
+            )
+        return self.make_payload
 
     def _net(self) -> nn.Module:
         assert self.trainer is not None

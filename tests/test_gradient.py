@@ -8,6 +8,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.plugins import MixedPrecision
 from torch import nn
 from torch.testing import assert_close
@@ -185,14 +186,25 @@ def test_too_many_in_a_row_stop_training_and_name_the_worker() -> None:
         apply(callback, module, batch)
 
 
-def fit(module_mode: str, callbacks: list[pl.Callback], folder: Path, **changes: object) -> None:
-    data = CollectorDataModule(
+def cartpole() -> CollectorDataModule:
+    return CollectorDataModule(
         env=EnvConfig("CartPole-v1", num_envs=2), num_workers=0, micro_batch_size=8, batch_size=16
     )
+
+
+def fit(
+    module_mode: str,
+    callbacks: list[pl.Callback],
+    folder: Path,
+    data: CollectorDataModule | None = None,
+    **changes: object,
+) -> None:
+    """Two updates, logged in `folder`."""
+    data = data or cartpole()
     trainer = pl.Trainer(
         accelerator="cpu",
         max_steps=2,
-        logger=False,
+        logger=CSVLogger(folder),
         enable_checkpointing=False,
         enable_progress_bar=False,
         default_root_dir=folder,
@@ -202,26 +214,43 @@ def fit(module_mode: str, callbacks: list[pl.Callback], folder: Path, **changes:
     trainer.fit(A3CModule.for_data(data, mode=module_mode), datamodule=data)
 
 
+def test_data_that_served_one_mode_serves_the_other(tmp_path: Path) -> None:
+    data = cartpole()
+    payloads: list[str] = []
+
+    class Watch(pl.Callback):
+        def on_train_batch_start(self, trainer: pl.Trainer, module: A3CModule, batch: Batch, index: int) -> None:
+            payloads.append(type(batch.payload).__name__)
+
+    fit("gradient", [GradientParallel(), Watch()], tmp_path, data)
+    fit("data", [Watch()], tmp_path, data)
+    assert payloads == ["Gradients"] * 2 + ["Transitions"] * 2
+
+
 def test_the_callback_refuses_a_precision_that_scales_losses(tmp_path: Path) -> None:
     scaling = MixedPrecision("16-mixed", device="cpu", scaler=torch.amp.GradScaler("cpu"))
     with pytest.raises(MisconfigurationException, match=r"GradientParallel .*precision 16-mixed, .*32-true"):
         fit("gradient", [GradientParallel()], tmp_path, plugins=[scaling])
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_callback_refuses_a_module_in_data_mode(tmp_path: Path) -> None:
     with pytest.raises(Exception, match=r'needs A3CModule\(mode="gradient"\)'):
         fit("data", [GradientParallel()], tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_module_in_gradient_mode_refuses_to_run_without_the_callback(tmp_path: Path) -> None:
     with pytest.raises(Exception, match=r"add lightning_a3c.GradientParallel"):
         fit("gradient", [], tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("setting", [{"gradient_clip_val": 0.1}, {"accumulate_grad_batches": 2}])
 def test_trainer_settings_for_automatic_optimisation_are_refused(setting: dict, tmp_path: Path) -> None:
     with pytest.raises(Exception, match=r"[Rr]emove|manual optimization"):
         fit("gradient", [GradientParallel()], tmp_path, **setting)
+    assert not list(tmp_path.iterdir())
 
 
 def test_dropped_gradients_change_nothing_and_are_no_step(tmp_path: Path) -> None:
