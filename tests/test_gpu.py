@@ -1,12 +1,15 @@
-"""A learner on a GPU: it makes the updates that one on the CPU makes."""
+"""A learner on a GPU, or on what keeps tensors apart as one does: it makes the updates that one on the CPU makes."""
 
 import pytest
 import pytorch_lightning as pl
 import torch
 
+from pytorch_lightning.strategies import SingleDeviceStrategy
+
 from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig, GradientParallel
 from lightning_a3c.dataset import CollectorDataset
 from lightning_a3c.types import Batch
+from tests.other_device import OTHER, OtherAccelerator, OtherDevice
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
 
@@ -33,12 +36,13 @@ class Watch(pl.Callback):
         self.pins = trainer.train_dataloader.pin_memory
 
 
-def train(mode: str, env_id: str, accelerator: str) -> tuple[A3CModule, Watch]:
+def train(mode: str, env_id: str, **where: object) -> tuple[A3CModule, Watch]:
     torch.manual_seed(0)
     stream, watch = data(env_id), Watch()
-    module = A3CModule.for_data(stream, mode=mode)
+    adam = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3, "eps": 1e-3}}
+    module = A3CModule.for_data(stream, mode=mode, optimizer=adam)
     pl.Trainer(
-        accelerator=accelerator,
+        **where,
         devices=1,
         max_steps=3,
         callbacks=[watch, *([GradientParallel()] if mode == "gradient" else [])],
@@ -54,8 +58,8 @@ def train(mode: str, env_id: str, accelerator: str) -> tuple[A3CModule, Watch]:
 @pytest.mark.parametrize("mode", ["data", "gradient"])
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "PongNoFrameskip-v4"])
 def test_three_updates_on_a_gpu_are_those_on_the_cpu(mode: str, env_id: str) -> None:
-    on_cpu, _ = train(mode, env_id, "cpu")
-    on_gpu, watch = train(mode, env_id, "gpu")
+    on_cpu, _ = train(mode, env_id, accelerator="cpu")
+    on_gpu, watch = train(mode, env_id, accelerator="gpu")
     assert watch.devices == {"cuda"}
     assert watch.pins
     for name, tensor in on_cpu.state_dict().items():
@@ -63,8 +67,20 @@ def test_three_updates_on_a_gpu_are_those_on_the_cpu(mode: str, env_id: str) -> 
 
 
 @pytest.mark.parametrize("mode", ["data", "gradient"])
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "PongNoFrameskip-v4"])
+def test_three_updates_on_another_device_are_those_on_the_cpu(mode: str, env_id: str) -> None:
+    on_cpu, _ = train(mode, env_id, accelerator="cpu")
+    with OtherDevice():
+        on_other, watch = train(mode, env_id, accelerator=OtherAccelerator(), strategy=SingleDeviceStrategy(OTHER))
+        weights = {name: tensor.cpu() for name, tensor in on_other.state_dict().items()}
+    assert watch.devices == {OTHER.type}
+    for name, tensor in on_cpu.state_dict().items():
+        torch.testing.assert_close(weights[name], tensor)
+
+
+@pytest.mark.parametrize("mode", ["data", "gradient"])
 def test_a_learner_on_the_cpu_pins_no_memory(mode: str) -> None:
-    _, watch = train(mode, "CartPole-v1", "cpu")
+    _, watch = train(mode, "CartPole-v1", accelerator="cpu")
     assert watch.devices == {"cpu"}
     assert not watch.pins
 
