@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -24,7 +25,8 @@ from lightning_a3c.evaluation import EvaluationDataset
 from lightning_a3c.payloads import MakePayload, send_transitions
 from lightning_a3c.supervision import Supervision
 from lightning_a3c.types import Batch
-from lightning_a3c.worker import CollectorJob, WorkerPrecision
+from lightning_a3c.worker import CPU, CollectorJob, WorkerPrecision
+from lightning_a3c.worker_device import faster_device, require_usable
 
 _PREDICT_CHUNK = 256  # observations at once
 _MOST_AUTO_WORKERS = 8  # each worker more makes the data about one update older
@@ -54,6 +56,9 @@ class CollectorDataModule(pl.LightningDataModule):
         worker_precision: of the network in the workers. "bf16-true" acts, and in gradient mode differentiates, with
             rounded weights, in half the time where the processor computes in bfloat16; "auto" takes it there and
             "32-true" elsewhere. The learner's is `trainer.precision`.
+        worker_device: where the workers' networks compute. On "cuda", say, each worker has a copy of the weights there
+            and acts for all its environments at once; environments always step on the CPU. "auto" tries the
+            learner's device before training and takes the CPU if that acts faster.
         learner_threads: PyTorch threads of this process while workers run; None takes the cores that
             the workers leave, at least one.
         supervision: when workers that fail are started again, and when the run ends instead.
@@ -76,6 +81,7 @@ class CollectorDataModule(pl.LightningDataModule):
         slots_per_worker: int = 2,
         synchronous: bool = False,
         worker_precision: WorkerPrecision | Literal["auto"] = "32-true",
+        worker_device: str = "cpu",
         learner_threads: int | None = None,
         supervision: Supervision = Supervision(),
         eval_episodes: int = 10,
@@ -102,6 +108,8 @@ class CollectorDataModule(pl.LightningDataModule):
             raise ValueError(
                 f'data.worker_precision must be "32-true", "bf16-true" or "auto", got {worker_precision!r}'
             )
+        if worker_device != "auto":
+            require_usable(worker_device)
         if not 0 <= discount <= 1:
             raise ValueError(f"data.discount must be in [0, 1], got {discount}")
         if batch_size % micro_batch_size:
@@ -129,6 +137,7 @@ class CollectorDataModule(pl.LightningDataModule):
         self.slots_per_worker = slots_per_worker
         self.synchronous = synchronous
         self.worker_precision = _auto_precision() if worker_precision == "auto" else worker_precision
+        self.worker_device = worker_device
         self.learner_threads = learner_threads
         self.supervision = supervision
         self.eval_episodes = eval_episodes
@@ -181,6 +190,7 @@ class CollectorDataModule(pl.LightningDataModule):
             precision=self.worker_precision,
             first_update=first_update,
         )
+        job = replace(job, device=self._device(job))
         return CollectorDataset(
             job,
             net,
@@ -254,6 +264,15 @@ class CollectorDataModule(pl.LightningDataModule):
                 'add lightning_a3c.GradientParallel() to the trainer\'s callbacks, or use mode="data"'
             )
         return self.make_payload
+
+    def _device(self, job: CollectorJob) -> torch.device:
+        """Where the workers of `job` compute."""
+        if self.worker_device != "auto":
+            return torch.device(self.worker_device)
+        learner = next((parameter.device for parameter in job.net.parameters()), CPU)
+        device = CPU if learner == CPU else faster_device(job, CPU, learner)
+        rank_zero_info(f"data.worker_device auto: {device}")
+        return device
 
     def _net(self) -> nn.Module:
         assert self.trainer is not None

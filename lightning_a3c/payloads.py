@@ -49,12 +49,13 @@ class SendGradients:
     def __call__(
         self, net: nn.Module, transitions: Transitions, rank: int, update: int, out: Payload | None = None
     ) -> Gradients:
-        logits, values = net(transitions.observations)
-        terms = self.loss(logits, values, transitions.actions, transitions.returns, update)
         parameters = trainable(net)
+        observations, actions, returns = (tensor.to(parameters[0].device) for tensor in transitions)
+        logits, values = net(observations)
+        terms = self.loss(logits, values, actions, returns, update)
         # autograd.grad leaves .grad alone, so nothing is shared with or left over for anyone
         found: tuple[Tensor | None, ...] = torch.autograd.grad(terms.loss_total, parameters, allow_unused=True)
-        gradients = [None if gradient is None else gradient.float() for gradient in found]
+        gradients = [None if gradient is None else gradient.float().cpu() for gradient in found]
         norm = torch.nn.utils.get_total_norm([gradient for gradient in gradients if gradient is not None])
         sizes = [parameter.numel() for parameter in parameters]
         flat = out.gradient if isinstance(out, Gradients) else torch.empty(1, sum(sizes))
@@ -68,7 +69,7 @@ class SendGradients:
         return Gradients(
             gradient=flat,
             norm=norm.unsqueeze(0),
-            loss_terms=torch.stack([term.detach() for term in terms]).unsqueeze(0),
+            loss_terms=torch.stack([term.detach() for term in terms]).unsqueeze(0).cpu(),
             used=torch.tensor([[gradient is not None for gradient in gradients]]),
             worker=torch.tensor([rank]),
         )

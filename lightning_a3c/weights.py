@@ -98,6 +98,44 @@ class LiveNetwork(nn.Module):
                 return result
 
 
+class CopiedNetwork(nn.Module):
+    """The newest published network on another device than the CPU, where this process needs a copy of its own.
+
+    The copy is renewed before computing, if something newer has been published.
+
+    Args:
+        weights: one version must be published before anything is computed.
+        net: the architecture, in the snapshots' dtypes.
+        device: where the copy lies.
+    """
+
+    def __init__(self, weights: SharedWeights, net: nn.Module, device: torch.device) -> None:
+        super().__init__()
+        self._weights = weights
+        self._version = 0  # of the copy
+        self._read = LiveNetwork(weights, net).compute
+        self._net = copy.deepcopy(net).to(device)
+
+    def forward(self, observations: Tensor) -> Any:
+        return self.compute(lambda net, _: net(observations))
+
+    def compute(self, function: Callable[[nn.Module, int], _Result]) -> _Result:
+        """What `function` makes of the newest network and its version."""
+        if self._version != self._weights.version:
+            self._version = self._read(self._renew)
+        return function(self._net, self._version)
+
+    def _renew(self, newest: nn.Module, version: int) -> int:
+        for own, shared in zip(_tensors(self._net), _tensors(newest), strict=True):
+            own.data.copy_(shared.detach())
+        return version
+
+
+def newest_network(weights: SharedWeights, net: nn.Module, device: torch.device) -> LiveNetwork | CopiedNetwork:
+    """The published network for computing on `device`."""
+    return LiveNetwork(weights, net) if device.type == "cpu" else CopiedNetwork(weights, net, device)
+
+
 def drop_weights(net: nn.Module) -> None:
     """Leave only the architecture, for `SharedWeights.attach` to complete."""
     for tensor in _tensors(net):

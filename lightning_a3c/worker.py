@@ -27,7 +27,7 @@ from lightning_a3c.replay import ReplayableEnv
 from lightning_a3c.rollout import Rollout, empty_report
 from lightning_a3c.shared_tensors import SharedTensors
 from lightning_a3c.types import Message, Payload, Transitions, map_tensors
-from lightning_a3c.weights import LiveNetwork, SharedWeights, drop_weights
+from lightning_a3c.weights import SharedWeights, drop_weights, newest_network
 
 CollectorState = dict[str, dict[str, Tensor]]
 """What a synchronous collector keeps: plain tensors, which checkpoints can hold."""
@@ -35,6 +35,7 @@ CollectorState = dict[str, dict[str, Tensor]]
 WorkerPrecision = Literal["32-true", "bf16-true"]
 """Of the weights a worker acts and differentiates with, in Lightning's words; what it sends is float32 always."""
 
+CPU = torch.device("cpu")
 _log = logging.getLogger(__name__)
 _NICENESS = 10  # below the learner, which everyone waits for; workers take the cores it leaves
 
@@ -55,6 +56,7 @@ class CollectorJob:
         seed: of the run; each rank derives its own.
         synchronous: every payload is of one policy only, and the state can be kept and restored.
         precision: of the detached network's weights.
+        device: where the network computes; all else a worker does is done on the CPU.
         first_update: how many updates of the run were made before these collectors start.
     """
 
@@ -69,6 +71,7 @@ class CollectorJob:
     seed: int
     synchronous: bool = False
     precision: WorkerPrecision = "32-true"
+    device: torch.device = CPU
     first_update: int = 0
 
     def detached(self) -> CollectorJob:
@@ -76,9 +79,9 @@ class CollectorJob:
         net = copy.deepcopy(self.net).cpu().eval()
         return replace(self, net=net.to(torch.bfloat16) if self.precision == "bf16-true" else net)
 
-    def autocast(self) -> torch.autocast:
-        """Within it the detached network takes observations of any dtype."""
-        return torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16-true")
+    def autocast(self, device: torch.device = CPU) -> torch.autocast:
+        """Within it the detached network, on `device`, takes observations of any dtype."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16-true")
 
     def share(self, context: BaseContext) -> SharedTensors:
         """The detached job where any number of processes can `load` it, classes of a notebook or script included.
@@ -142,7 +145,7 @@ class Collector:
         self.rank = rank
         self.job = job
         self._weights = weights
-        self._net = LiveNetwork(weights, job.net)
+        self._net = newest_network(weights, job.net, job.device)
         env = make_vector_env(job.env, whereabouts=whereabouts)
         self._env = ReplayableEnv(env, env_seed) if job.synchronous else env
         self._policy = SoftmaxPolicy(self._net, seed=policy_seed)
@@ -163,7 +166,7 @@ class Collector:
             out: where the message will be sent from; parts of the payload may be made there.
         """
         place = None if out is None else out.payload
-        with self.job.autocast():
+        with self.job.autocast(self.job.device):
             transitions, report = self._rollout.collect(self.job.size, self._weights.version)
 
             def make_payload(net: nn.Module, version: int) -> Payload:

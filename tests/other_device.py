@@ -1,4 +1,4 @@
-"""A device other than the CPU for machines that have none: it computes on the CPU but keeps tensors apart as a GPU does.
+"""A device other than the CPU where there is none: it computes on the CPU but keeps tensors apart as a GPU does.
 
 Within `OtherDevice` tensors that are moved to or made on `OTHER` say so, and computing with one of them and one of
 the CPU's raises, scalars excepted. It tells nothing of a GPU's speed, memory or kernels.
@@ -75,7 +75,7 @@ def compute(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
 
 
 class _Moves(TorchFunctionMode):
-    """PyTorch makes what `torch.tensor` is given on its device at once, past any dispatch mode; here it is moved there."""
+    """`torch.tensor` makes its tensor where it is wanted past any dispatch mode; here it is moved there instead."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})

@@ -321,6 +321,7 @@ def test_workers_in_bf16_send_float32(mode: str) -> None:
         ({"eval_episodes": 0}, "data.eval_episodes must be >= 1, got 0"),
         ({"learner_threads": 0}, "data.learner_threads must be >= 1, got 0"),
         ({"worker_precision": "bf16"}, "data.worker_precision must be .*, got 'bf16'"),
+        ({"worker_device": "gpu"}, "data.worker_device must be .*, got 'gpu': Expected one of cpu, cuda"),
         ({"env": EnvConfig("CartPole-v1", num_envs=0)}, "env.num_envs must be >= 1, got 0"),
     ],
 )

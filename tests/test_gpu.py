@@ -1,22 +1,33 @@
-"""A learner on a GPU, or on what keeps tensors apart as one does: it makes the updates that one on the CPU makes."""
+"""Learner or workers on a GPU, or on what keeps tensors apart as one does: the updates are those made on the CPU."""
+
+import time
+from contextlib import closing
 
 import pytest
 import pytorch_lightning as pl
 import torch
-
 from pytorch_lightning.strategies import SingleDeviceStrategy
+from torch import Tensor, nn
 
 from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig, GradientParallel
 from lightning_a3c.dataset import CollectorDataset
+from lightning_a3c.networks import MLP
 from lightning_a3c.types import Batch
+from lightning_a3c.worker_device import faster_device
 from tests.other_device import OTHER, OtherAccelerator, OtherDevice
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
 
 
-def data(env_id: str = "CartPole-v1") -> CollectorDataModule:
+def data(env_id: str = "CartPole-v1", num_workers: int = 2, worker_device: str = "cpu") -> CollectorDataModule:
     return CollectorDataModule(
-        EnvConfig(env_id, num_envs=4), num_workers=2, micro_batch_size=16, batch_size=32, synchronous=True, seed=5
+        EnvConfig(env_id, num_envs=4),
+        num_workers=num_workers,
+        micro_batch_size=16,
+        batch_size=32,
+        synchronous=True,
+        worker_device=worker_device,
+        seed=5,
     )
 
 
@@ -36,9 +47,9 @@ class Watch(pl.Callback):
         self.pins = trainer.train_dataloader.pin_memory
 
 
-def train(mode: str, env_id: str, **where: object) -> tuple[A3CModule, Watch]:
+def train(mode: str, stream: CollectorDataModule, **where: object) -> tuple[A3CModule, Watch]:
     torch.manual_seed(0)
-    stream, watch = data(env_id), Watch()
+    watch = Watch()
     adam = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3, "eps": 1e-3}}
     module = A3CModule.for_data(stream, mode=mode, optimizer=adam)
     pl.Trainer(
@@ -58,8 +69,8 @@ def train(mode: str, env_id: str, **where: object) -> tuple[A3CModule, Watch]:
 @pytest.mark.parametrize("mode", ["data", "gradient"])
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "PongNoFrameskip-v4"])
 def test_three_updates_on_a_gpu_are_those_on_the_cpu(mode: str, env_id: str) -> None:
-    on_cpu, _ = train(mode, env_id, accelerator="cpu")
-    on_gpu, watch = train(mode, env_id, accelerator="gpu")
+    on_cpu, _ = train(mode, data(env_id), accelerator="cpu")
+    on_gpu, watch = train(mode, data(env_id), accelerator="gpu")
     assert watch.devices == {"cuda"}
     assert watch.pins
     for name, tensor in on_cpu.state_dict().items():
@@ -69,18 +80,64 @@ def test_three_updates_on_a_gpu_are_those_on_the_cpu(mode: str, env_id: str) -> 
 @pytest.mark.parametrize("mode", ["data", "gradient"])
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "PongNoFrameskip-v4"])
 def test_three_updates_on_another_device_are_those_on_the_cpu(mode: str, env_id: str) -> None:
-    on_cpu, _ = train(mode, env_id, accelerator="cpu")
+    on_cpu, _ = train(mode, data(env_id), accelerator="cpu")
     with OtherDevice():
-        on_other, watch = train(mode, env_id, accelerator=OtherAccelerator(), strategy=SingleDeviceStrategy(OTHER))
+        on_other, watch = train(
+            mode, data(env_id), accelerator=OtherAccelerator(), strategy=SingleDeviceStrategy(OTHER)
+        )
         weights = {name: tensor.cpu() for name, tensor in on_other.state_dict().items()}
     assert watch.devices == {OTHER.type}
     for name, tensor in on_cpu.state_dict().items():
         torch.testing.assert_close(weights[name], tensor)
 
 
+@needs_gpu
+@pytest.mark.parametrize("mode", ["data", "gradient"])
+def test_workers_on_a_gpu_give_the_updates_of_those_on_the_cpu(mode: str) -> None:
+    on_cpu, _ = train(mode, data(), accelerator="cpu")
+    on_gpu, _ = train(mode, data(worker_device="cuda"), accelerator="gpu")
+    for name, tensor in on_cpu.state_dict().items():
+        torch.testing.assert_close(on_gpu.state_dict()[name].cpu(), tensor, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["data", "gradient"])
+def test_a_collector_on_another_device_gives_the_updates_of_one_on_the_cpu(mode: str) -> None:
+    on_cpu, _ = train(mode, data(num_workers=0), accelerator="cpu")
+    with OtherDevice():
+        on_other, watch = train(mode, data(num_workers=0, worker_device=str(OTHER)), accelerator="cpu")
+    assert watch.devices == {"cpu"}
+    for name, tensor in on_cpu.state_dict().items():
+        torch.testing.assert_close(on_other.state_dict()[name], tensor)
+
+
+class SlowOn(nn.Module):
+    """Takes its time on one device."""
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self.device, self.net = device, MLP((4,), 2)
+
+    def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        if observations.device == self.device:
+            time.sleep(0.05)
+        logits, values = self.net(observations)
+        return logits, values
+
+
+@pytest.mark.parametrize(("slow", "fast"), [(torch.device("cpu"), OTHER), (OTHER, torch.device("cpu"))])
+def test_auto_takes_the_device_on_which_a_worker_acts_faster(slow: torch.device, fast: torch.device) -> None:
+    with OtherDevice(), closing(data().dataset(SlowOn(slow))) as stream:
+        assert faster_device(stream.job, slow, fast) == fast
+
+
+def test_auto_leaves_workers_on_the_cpu_when_the_learner_is() -> None:
+    with closing(data(worker_device="auto").dataset(MLP((4,), 2))) as stream:
+        assert stream.job.device == torch.device("cpu")
+
+
 @pytest.mark.parametrize("mode", ["data", "gradient"])
 def test_a_learner_on_the_cpu_pins_no_memory(mode: str) -> None:
-    _, watch = train(mode, "CartPole-v1", accelerator="cpu")
+    _, watch = train(mode, data(), accelerator="cpu")
     assert watch.devices == {"cpu"}
     assert not watch.pins
 

@@ -8,7 +8,7 @@ import threading
 import torch
 from torch import nn
 
-from lightning_a3c.weights import LiveNetwork, SharedWeights, drop_weights
+from lightning_a3c.weights import CopiedNetwork, LiveNetwork, SharedWeights, drop_weights
 
 CONTEXT = multiprocessing.get_context("forkserver")
 
@@ -25,7 +25,7 @@ def attached(weights: SharedWeights) -> LiveNetwork:
     return LiveNetwork(weights, filled(-1).eval())
 
 
-def entries(live: LiveNetwork) -> tuple[set[float], int]:
+def entries(live: LiveNetwork | CopiedNetwork) -> tuple[set[float], int]:
     """All distinct entries of the network's parameters, and its version."""
     return live.compute(
         lambda net, version: ({entry for p in net.parameters() for entry in p.detach().flatten().tolist()}, version)
@@ -38,6 +38,17 @@ def test_a_live_network_has_the_weights_published_last() -> None:
     for value in (1, 2, 3):
         assert weights.publish(filled(value)) == value
         assert entries(live) == ({value}, value)
+
+
+def test_a_copied_network_is_renewed_whenever_something_newer_is_published() -> None:
+    weights = SharedWeights(filled(0), CONTEXT)
+    copied = CopiedNetwork(weights, filled(-1).eval(), torch.device("cpu"))
+    for value in (1, 2, 3):
+        weights.publish(filled(value))
+        assert entries(copied) == ({value}, value)
+    before = [parameter.data_ptr() for parameter in copied.parameters()]
+    assert entries(copied) == ({3}, 3)
+    assert [parameter.data_ptr() for parameter in copied.parameters()] == before
 
 
 def test_a_live_network_computes_what_the_published_one_does() -> None:
