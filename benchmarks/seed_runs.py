@@ -38,6 +38,7 @@ def fit(
     supervision: Supervision | None = None,
     num_workers: int = 4,
     num_envs: int = 8,
+    slots_per_worker: int = 2,
     bf16: bool = False,
 ) -> None:
     """Train on the CPU, 128 transitions an update, until `after_update` returns true; all in bfloat16 or nothing."""
@@ -50,6 +51,7 @@ def fit(
         discount=0.99,
         micro_batch_size=32 if mode == "data" or synchronous else 64,
         batch_size=128,
+        slots_per_worker=slots_per_worker,
         seed=0,
         synchronous=synchronous,
         worker_precision="bf16-true" if bf16 else "32-true",
