@@ -17,12 +17,15 @@ from pathlib import Path
 
 import ale_py
 import gymnasium
+import torch
 from stable_baselines3 import A2C
 from stable_baselines3.common.env_util import make_atari_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from stable_baselines3.common.vec_env import VecFrameStack
+
+from lightning_a3c.summary import bootstrap_interval
 
 NUM_EPISODES = 100
 
@@ -59,11 +62,14 @@ def main() -> None:
     env = make_env(args.seed + 1000)
     returns, _ = evaluate_policy(model, env, NUM_EPISODES, deterministic=False, return_episode_rewards=True)
     assert isinstance(returns, list)
+    low, high = bootstrap_interval(torch.tensor(returns))
     result = {
         "env_steps": model.num_timesteps,
         "minutes": args.minutes,
         "num_episodes": len(returns),
         "mean": statistics.fmean(returns),
+        "mean_low": low,
+        "mean_high": high,
         "median": statistics.median(returns),
         "min": min(returns),
         "max": max(returns),
