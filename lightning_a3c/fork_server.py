@@ -21,7 +21,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 def start() -> ForkServerContext:
     """Start the server unless it runs; returns the context whose processes it forks."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lightning_a3c.worker"])
+    context.set_forkserver_preload(["lightning_a3c.worker", "lightning_a3c.frozen"])
     Finalize(None, _end, exitpriority=-1)  # after multiprocessing has ended what others left
     with surroundings():
         forkserver.ensure_running()

@@ -248,6 +248,7 @@ class A3CModule(pl.LightningModule):
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
         optimizer.step()  # inside training_step, where Lightning counts it as a global step
+        optimizer.zero_grad()  # the next sum takes their memory
         for config in self.trainer.lr_scheduler_configs:
             if config.monitor is None:
                 config.scheduler.step()  # type: ignore[call-arg]  # a plateau scheduler has a monitor

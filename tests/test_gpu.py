@@ -50,6 +50,7 @@ class Watch(pl.Callback):
 def train(mode: str, stream: CollectorDataModule, **where: object) -> tuple[A3CModule, Watch]:
     torch.manual_seed(0)
     watch = Watch()
+    # the default, but not fused, which PyTorch refuses on devices it has no kernels for
     adam = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3, "eps": 1e-3}}
     module = A3CModule.for_data(stream, mode=mode, optimizer=adam)
     pl.Trainer(

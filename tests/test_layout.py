@@ -58,6 +58,7 @@ ROOMS = {
     "replay": only("gymnasium", "ale_py", "numpy", "torch", never=["torch.multiprocessing"]),
     "supervision": only(),
     "fork_server": only(),
+    "frozen": only(),
     "trainer_command": never("envs", "rollout", "torch"),
     "networks": only("torch"),
     "returns": only("torch"),
