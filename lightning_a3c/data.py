@@ -5,9 +5,7 @@ Knows nothing of optimizers.
 
 from __future__ import annotations
 
-import os
 import warnings
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal, get_args
 
@@ -15,21 +13,19 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from lightning_a3c.auto import auto_device, auto_precision, auto_workers, require_usable
 from lightning_a3c.dataset import CollectorDataset
 from lightning_a3c.envs import EnvConfig, Protocol, inspect
 from lightning_a3c.evaluation import EvaluationDataset
 from lightning_a3c.payloads import MakePayload, send_transitions
 from lightning_a3c.supervision import Supervision
 from lightning_a3c.types import Batch
-from lightning_a3c.worker import CPU, CollectorJob, WorkerPrecision
-from lightning_a3c.worker_device import faster_device, require_usable
+from lightning_a3c.worker import CollectorJob, WorkerPrecision
 
 _PREDICT_CHUNK = 256  # observations at once
-_MOST_AUTO_WORKERS = 8  # each worker more makes the data about one update older
 
 
 class CollectorDataModule(pl.LightningDataModule):
@@ -58,7 +54,8 @@ class CollectorDataModule(pl.LightningDataModule):
             "32-true" elsewhere. The learner's is `trainer.precision`.
         worker_device: where the workers' networks compute. On "cuda", say, each worker has a copy of the weights there
             and acts for all its environments at once; environments always step on the CPU. "auto" tries the
-            learner's device before training and takes the CPU if that acts faster.
+            learner's device before training and takes the CPU if that acts faster; name one instead where
+            `synchronous` runs are to be the same, since which is faster may change.
         learner_threads: PyTorch threads of this process while workers run; None takes the cores that
             the workers leave, at least one.
         supervision: when workers that fail are started again, and when the run ends instead.
@@ -91,7 +88,7 @@ class CollectorDataModule(pl.LightningDataModule):
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        workers = _auto_workers() if num_workers == "auto" else num_workers
+        workers = auto_workers() if num_workers == "auto" else num_workers
         for name, value, least in (
             ("num_workers", workers, 0),
             ("n_steps", n_steps, 1),
@@ -136,7 +133,7 @@ class CollectorDataModule(pl.LightningDataModule):
         self.updates_per_epoch = updates_per_epoch
         self.slots_per_worker = slots_per_worker
         self.synchronous = synchronous
-        self.worker_precision = _auto_precision() if worker_precision == "auto" else worker_precision
+        self.worker_precision = auto_precision() if worker_precision == "auto" else worker_precision
         self.worker_device = worker_device
         self.learner_threads = learner_threads
         self.supervision = supervision
@@ -190,9 +187,9 @@ class CollectorDataModule(pl.LightningDataModule):
             precision=self.worker_precision,
             first_update=first_update,
         )
-        job = replace(job, device=self._device(job))
+        device = auto_device(job) if self.worker_device == "auto" else torch.device(self.worker_device)
         return CollectorDataset(
-            job,
+            replace(job, device=device),
             net,
             num_workers=self.num_workers,
             messages_per_batch=self.messages_per_batch,
@@ -265,15 +262,6 @@ class CollectorDataModule(pl.LightningDataModule):
             )
         return self.make_payload
 
-    def _device(self, job: CollectorJob) -> torch.device:
-        """Where the workers of `job` compute."""
-        if self.worker_device != "auto":
-            return torch.device(self.worker_device)
-        learner = next((parameter.device for parameter in job.net.parameters()), CPU)
-        device = CPU if learner == CPU else faster_device(job, CPU, learner)
-        rank_zero_info(f"data.worker_device auto: {device}")
-        return device
-
     def _net(self) -> nn.Module:
         assert self.trainer is not None
         net = self.trainer.lightning_module.net
@@ -293,21 +281,6 @@ class CollectorDataModule(pl.LightningDataModule):
         if self._dataset is not None:
             self._dataset.close()
             self._dataset = None
-
-
-def _auto_workers() -> int:
-    cores = len(os.sched_getaffinity(0))
-    workers = min(cores, _MOST_AUTO_WORKERS)
-    rank_zero_info(f"data.num_workers auto: {workers} on {cores} cores")
-    return workers
-
-
-def _auto_precision() -> WorkerPrecision:
-    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older PyTorch does not tell
-    has_bf16 = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))
-    precision: WorkerPrecision = "bf16-true" if has_bf16 else "32-true"
-    rank_zero_info(f"data.worker_precision auto: {precision}")
-    return precision
 
 
 def _open_observations(path: str, protocol: Protocol) -> np.ndarray:

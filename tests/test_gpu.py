@@ -10,10 +10,10 @@ from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 
 from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig, GradientParallel
+from lightning_a3c.auto import faster_device
 from lightning_a3c.dataset import CollectorDataset
 from lightning_a3c.networks import MLP
 from lightning_a3c.types import Batch
-from lightning_a3c.worker_device import faster_device
 from tests.other_device import OTHER, OtherAccelerator, OtherDevice
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")

@@ -77,7 +77,7 @@ ROOMS = {
     "weights": only("torch", "shared_tensors"),
     "channel": only("torch", "types", "shared_tensors", never=REINFORCEMENT_LEARNING),
     "worker": never(*LIGHTNING),
-    "worker_device": never(*LIGHTNING),
+    "auto": never(*LIGHTNING),
     "pool": never(*LIGHTNING),
     "worker_process": never(*LIGHTNING),
     "collectors": never(*LIGHTNING),
