@@ -16,6 +16,7 @@ import process_tree
 
 PONG = "PongNoFrameskip-v4"
 MAX_WARM_UP = 10.0  # seconds
+SAMPLING_INTERVAL = 4.0  # seconds between looks at a tree's memory, each of which costs it some 40 ms
 CORES = len(os.sched_getaffinity(0))
 
 
@@ -109,6 +110,7 @@ def run_parts(seconds: float, num_envs: int, bf16: bool) -> dict[str, float]:
     from lightning_a3c.losses import A2CLoss
     from lightning_a3c.networks import AtariA2C
     from lightning_a3c.policies import SoftmaxPolicy
+    from lightning_a3c.processor import fastest_matmul
 
     torch.set_num_threads(1)
     keep_freed_memory()
@@ -144,7 +146,8 @@ def run_parts(seconds: float, num_envs: int, bf16: bool) -> dict[str, float]:
         (f"acting, batch {num_envs}", act, num_envs),
         ("learning, batch 128", learn, 128),
     ]
-    return {part: _rate(repeat, steps, seconds / 6) for part, repeat, steps in parts}
+    with fastest_matmul(torch.device("cpu")):
+        return {part: _rate(repeat, steps, seconds / 6) for part, repeat, steps in parts}
 
 
 def _rate(repeat: Callable[[], object], steps: int, seconds: float) -> float:
@@ -156,7 +159,7 @@ def _rate(repeat: Callable[[], object], steps: int, seconds: float) -> float:
 
 
 def measure(name: str, run: Callable[[float], Any], seconds: float) -> tuple[Any, int]:
-    """What `run(seconds)` returns in a fresh process, and the peak PSS of its tree in bytes, sampled once a second."""
+    """What `run(seconds)` returns in a fresh process, and the peak PSS of its tree in bytes."""
     print(f"measuring {name} ...", flush=True)
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
@@ -165,7 +168,7 @@ def measure(name: str, run: Callable[[float], Any], seconds: float) -> tuple[Any
     sender.close()
     assert process.pid is not None
     peak = 0
-    while not receiver.poll(timeout=1.0):
+    while not receiver.poll(SAMPLING_INTERVAL):
         peak = max(peak, process_tree.pss(process.pid))
     try:
         result = receiver.recv()

@@ -38,14 +38,15 @@ def fit(
     supervision: Supervision | None = None,
     num_workers: int = 4,
     num_envs: int = 8,
-    slots_per_worker: int = 2,
+    env_threads: int = 1,
+    slots_per_worker: int | None = None,
     bf16: bool = False,
 ) -> None:
     """Train on the CPU, 128 transitions an update, until `after_update` returns true; all in bfloat16 or nothing."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     data = CollectorDataModule(
-        env=EnvConfig(id=env_id, num_envs=num_envs),
+        env=EnvConfig(id=env_id, num_envs=num_envs, num_threads=env_threads),
         num_workers=num_workers,
         n_steps=4,
         discount=0.99,

@@ -76,7 +76,8 @@ def main() -> None:
     parser.add_argument("--only", type=_names, default=[*SYSTEMS, "parts"], help="of data,gradient,lock_step,sb3,parts")
     parser.add_argument("--num-workers", type=int, default=4, help="of ours (default 4)")
     parser.add_argument("--num-envs", type=int, default=8, help="of each of our workers (default 8)")
-    parser.add_argument("--slots-per-worker", type=int, default=2, help="of ours (default 2)")
+    parser.add_argument("--env-threads", type=int, default=1, help="of each of our workers (default 1)")
+    parser.add_argument("--slots-per-worker", type=int, help="of ours (default: those of two updates, shared)")
     parser.add_argument("--bf16", action="store_true", help="networks in bfloat16, but for stable-baselines3's")
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     parser.add_argument("--plot", type=Path, help="also draw them here (.png, .svg)")
@@ -88,7 +89,7 @@ def main() -> None:
     if "sb3" in args.only and not (find_spec("stable_baselines3") and find_spec("cv2")):
         print("no stable_baselines3 (or its OpenCV) to compare with: pip install 'lightning-a3c[benchmarks]'")
         args.only.remove("sb3")
-    names = ("num_workers", "num_envs", "slots_per_worker", "bf16")
+    names = ("num_workers", "num_envs", "env_threads", "slots_per_worker", "bf16")
     ours = {name: getattr(args, name) for name in names}
     runs = {name: partial(run_training, name, **ours) for name in OURS} | {"sb3": run_sb3}
     systems = {name: measure_system(name, run, args.seconds) for name, run in runs.items() if name in args.only}

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lightning_a3c.dataset import CollectorDataset
     from lightning_a3c.envs import AtariConfig, EnvConfig
     from lightning_a3c.module import A3CModule
+    from lightning_a3c.precision import AutoPrecision
     from lightning_a3c.progress_bar import ProgressLines, RunProgressBar
     from lightning_a3c.recording import RecordVideo, SaveTestResults, WritePredictions
     from lightning_a3c.supervision import Supervision
@@ -21,6 +22,7 @@ from lightning_a3c.version import __version__
 __all__ = [
     "A3CModule",
     "AtariConfig",
+    "AutoPrecision",
     "CollectorDataModule",
     "CollectorDataset",
     "EnvConfig",
@@ -40,6 +42,7 @@ __all__ = [
 _HOMES = {
     "A3CModule": "module",
     "AtariConfig": "envs",
+    "AutoPrecision": "precision",
     "CollectorDataModule": "data",
     "CollectorDataset": "dataset",
     "EnvConfig": "envs",

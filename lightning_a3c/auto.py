@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import timeit
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_info
 
+from lightning_a3c.networks import device_of
 from lightning_a3c.policies import SoftmaxPolicy
+from lightning_a3c.processor import computes_in_bf16, fastest_matmul
 from lightning_a3c.worker import CPU, CollectorJob, WorkerPrecision
 
 _MOST_WORKERS = 8  # each worker more makes the data about one update older
@@ -27,16 +27,14 @@ def auto_workers() -> int:
 
 def auto_precision() -> WorkerPrecision:
     """bfloat16 where the processor computes in it."""
-    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older PyTorch does not tell
-    has_bf16 = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))
-    precision: WorkerPrecision = "bf16-true" if has_bf16 else "32-true"
+    precision: WorkerPrecision = "bf16-true" if computes_in_bf16() else "32-true"
     rank_zero_info(f"data.worker_precision auto: {precision}")
     return precision
 
 
 def auto_device(job: CollectorJob) -> torch.device:
     """The learner's device, where `job.net` lies, or the CPU if a worker acts faster there."""
-    learner = next((parameter.device for parameter in job.net.parameters()), CPU)
+    learner = device_of(job.net)
     device = CPU if learner == CPU else faster_device(job, CPU, learner)
     rank_zero_info(f"data.worker_device auto: {device}")
     return device
@@ -65,7 +63,7 @@ def _seconds_to_act(job: CollectorJob, device: torch.device) -> float:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as workers do
     try:
-        with job.autocast(device):
+        with fastest_matmul(device), job.autocast(device):
             return min(timeit.repeat(lambda: policy(observations), number=_CALLS, repeat=_ROUNDS)) / _CALLS
     finally:
         torch.set_num_threads(threads)

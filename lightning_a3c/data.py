@@ -5,6 +5,7 @@ Knows nothing of optimizers.
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import replace
 from typing import Any, Literal, get_args
@@ -43,9 +44,9 @@ class CollectorDataModule(pl.LightningDataModule):
             differentiates at once.
         batch_size: transitions an update learns from, a multiple of `micro_batch_size`.
         updates_per_epoch: length of an epoch, Lightning's unit for checkpoints and validation.
-        slots_per_worker: payloads each worker may have under way, being filled or waiting. 2 allow as
-            many as a queue of `num_workers` would; 1 halves the policy lag, and keeps two or more
-            workers busy as long as the learner is the slower side.
+        slots_per_worker: payloads each worker may have under way, being filled or waiting. None shares those of two
+            updates among the workers, so that they go on while the learner takes its time. Fewer lower the
+            policy lag, and keep two or more workers busy as long as the learner is the slower side.
         synchronous: collectors and learner take turns, so that a seed gives the same run every time, on the same
             machine, and the policy lag is 0: A2C. Slower, since one waits for the other. `slots_per_worker`
             has no effect.
@@ -75,7 +76,7 @@ class CollectorDataModule(pl.LightningDataModule):
         micro_batch_size: int = 32,
         batch_size: int = 128,
         updates_per_epoch: int = 500,
-        slots_per_worker: int = 2,
+        slots_per_worker: int | None = None,
         synchronous: bool = False,
         worker_precision: WorkerPrecision | Literal["auto"] = "32-true",
         worker_device: str = "cpu",
@@ -131,7 +132,7 @@ class CollectorDataModule(pl.LightningDataModule):
         self.micro_batch_size = micro_batch_size
         self.batch_size = batch_size
         self.updates_per_epoch = updates_per_epoch
-        self.slots_per_worker = slots_per_worker
+        self.slots_per_worker = slots_per_worker or math.ceil(2 * self.messages_per_batch / max(1, workers))
         self.synchronous = synchronous
         self.worker_precision = auto_precision() if worker_precision == "auto" else worker_precision
         self.worker_device = worker_device

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import torch
@@ -14,7 +14,9 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from lightning_a3c.collectors import Collectors, open_collectors
 from lightning_a3c.heap import keep_freed_memory
+from lightning_a3c.networks import device_of
 from lightning_a3c.pool import Interrupted, WorkerError
+from lightning_a3c.processor import fastest_matmul
 from lightning_a3c.supervision import Supervision
 from lightning_a3c.types import Batch
 from lightning_a3c.worker import CollectorJob, CollectorState
@@ -70,7 +72,7 @@ class CollectorDataset(IterableDataset[Batch]):
         self._collectors: Collectors | None = None
         self._states: list[CollectorState] | None = None  # where synchronous collectors begin when opened
         self._position = 0  # batches handed out in this epoch
-        self._threads_before = torch.get_num_threads()
+        self._settings = ExitStack()  # of PyTorch, while collectors run
 
     def __len__(self) -> int:
         return self.updates_per_epoch
@@ -84,9 +86,7 @@ class CollectorDataset(IterableDataset[Batch]):
         if self._position == self.updates_per_epoch:
             self._position = 0
         while self._position < self.updates_per_epoch:
-            batch = self._next_batch()
-            self._position += 1
-            yield batch
+            yield self._next_batch()  # kept in no variable: its memory is free for the batch after it
 
     def state_dict(self) -> dict[str, Any]:
         """How much of the epoch is done, and for a synchronous job where the collectors are, for an exact resume."""
@@ -116,7 +116,7 @@ class CollectorDataset(IterableDataset[Batch]):
                     self._states = self._collectors.state_dict()
             self._collectors.close()
             self._collectors = None
-            torch.set_num_threads(self._threads_before)
+            self._settings.close()
 
     def _collector_states(self) -> list[CollectorState] | None:
         if not self.job.synchronous or self._collectors is None:
@@ -132,10 +132,12 @@ class CollectorDataset(IterableDataset[Batch]):
             self.job, self.num_workers, self.slots_per_worker, self.supervision, self._states, self.pin_memory
         )
         keep_freed_memory()  # from here on: what was needed once, to open them, goes back to the system
-        self._threads_before = torch.get_num_threads()
+        self._settings.enter_context(fastest_matmul(device_of(self.net)))
         if self.num_workers:
+            threads = torch.get_num_threads()
+            self._settings.callback(torch.set_num_threads, threads)
             # threads that wait for a core that a worker has are worse than no threads
-            torch.set_num_threads(self.learner_threads or max(1, self._threads_before - self.num_workers))
+            torch.set_num_threads(self.learner_threads or max(1, threads - self.num_workers))
         return collectors
 
     def _next_batch(self) -> Batch:
@@ -146,6 +148,7 @@ class CollectorDataset(IterableDataset[Batch]):
             message, queue_fill = self._collectors.take(self.messages_per_batch, self.is_interrupted)
         except Interrupted:
             raise SIGTERMException from None  # as Lightning does between batches
+        self._position += 1
         return Batch(
             payload=message.payload,
             report=message.report,

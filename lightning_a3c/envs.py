@@ -50,6 +50,8 @@ class EnvConfig:
     Args:
         id: any Gymnasium id with a discrete action space; `module:Id` imports `module` first.
         num_envs: environments stepped together by one worker.
+        num_threads: threads of a worker that step them, on Atari only. More than one pays where there are fewer workers
+            than cores; what is played does not depend on it.
         clip_rewards: learn from the sign of the reward; reported returns are never clipped.
             None clips on Atari only.
         kwargs: passed to the environment's constructor (not for Atari ids).
@@ -58,6 +60,7 @@ class EnvConfig:
 
     id: str = "CartPole-v1"
     num_envs: int = 8
+    num_threads: int = 1
     clip_rewards: bool | None = None
     kwargs: dict[str, Any] = field(default_factory=dict)
     atari: AtariConfig = field(default_factory=AtariConfig)
@@ -96,10 +99,16 @@ def inspect(config: EnvConfig) -> Protocol:
     """
     if config.num_envs < 1:
         raise ValueError(f"env.num_envs must be >= 1, got {config.num_envs}")
+    if not 1 <= config.num_threads <= config.num_envs:
+        raise ValueError(f"env.num_threads must be in 1 … env.num_envs ({config.num_envs}), got {config.num_threads}")
     atari = is_atari(spec_of(config.id))
     if not atari and config.atari != AtariConfig():
         changed = {k: v for k, v in asdict(config.atari).items() if v != getattr(AtariConfig(), k)}
         raise ValueError(f"env.atari {changed} has no effect on {config.id}, which is not an Atari game; remove it")
+    if not atari and config.num_threads != 1:
+        raise ValueError(
+            f"env.num_threads {config.num_threads} has no effect on {config.id}, which is not an Atari game; remove it"
+        )
     if atari:
         _check_atari(config)
     try:
@@ -137,7 +146,7 @@ def make_vector_env(
 ) -> VectorEnv:
     """A vector environment whose raw rewards and autoreset mode the rollout can rely on.
 
-    Atari ids run in ALE's native vector environment, one thread, uint8 observations [4, 84, 84];
+    Atari ids run in ALE's native vector environment, uint8 observations [4, 84, 84];
     others in Gymnasium's `SyncVectorEnv`, observations that are no array flattened to a vector.
     Both reset in the same step, and tell `whereabouts` what they are in. Close it after use.
     """
@@ -149,7 +158,7 @@ def make_vector_env(
         env: VectorEnv = AtariVectorEnv(
             spec.kwargs["game"],
             num_envs,
-            num_threads=1,
+            num_threads=min(config.num_threads, num_envs),
             max_num_frames_per_episode=spec.kwargs.get("max_num_frames_per_episode", 108_000),
             repeat_action_probability=sticky_actions(config),
             full_action_space=atari.full_action_space,

@@ -66,12 +66,18 @@ class AtariA2C(nn.Module):
 
     def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 or float [B, C, H, W] in 0 … 255 → logits float32 [B, A], values float32 [B]."""
-        # reordered while they are bytes, then divided: one pass over floats instead of three
-        pixels = observations.contiguous(memory_format=torch.channels_last) / 256
+        # reordered while they are bytes, then brought at once to the dtype that the convolutions compute in
+        pixels = observations.contiguous(memory_format=torch.channels_last).to(self._compute_dtype, copy=True).div_(256)
         if self.background:
             pixels -= self.background / 256
         features = self.features(pixels)
         return self.policy(features), self.value(features).squeeze(1)
+
+    @property
+    def _compute_dtype(self) -> torch.dtype:
+        weight = next(self.parameters())
+        kind = weight.device.type
+        return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
 
 
 class MLP(nn.Module):
@@ -162,11 +168,15 @@ def instantiate(spec: dict[str, Any], *args: Any) -> Any:
         raise ValueError(f"{class_path} cannot be built with init_args {init_args}: {error}") from error
 
 
+def device_of(net: nn.Module) -> torch.device:
+    """Where its parameters lie; the CPU if it has none."""
+    return next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
+
+
 def _check_outputs(net: nn.Module, observation_shape: Sequence[int], num_actions: int) -> None:
-    device = next((p.device for p in net.parameters()), torch.device("cpu"))
     try:
         with torch.no_grad():
-            outputs = net(torch.zeros(2, *observation_shape, device=device))
+            outputs = net(torch.zeros(2, *observation_shape, device=device_of(net)))
         if not isinstance(outputs, tuple) or len(outputs) != 2:
             raise TypeError(f"it returns {type(outputs).__name__}, not a pair")
     except (RuntimeError, ValueError, TypeError) as error:

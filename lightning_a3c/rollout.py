@@ -77,12 +77,13 @@ class Rollout:
         self._ended: deque[tuple[float, int]] = deque()  # (return, length) of finished episodes
         self.env_steps = 0  # all sub-environments together, resets not counted
 
-    def collect(self, size: int, policy_version: int) -> tuple[Transitions, Report]:
+    def collect(self, size: int, policy_version: int, out: Transitions | None = None) -> tuple[Transitions, Report]:
         """Step until `size` transitions are complete, and hand out the oldest `size`.
 
         Args:
             size: transitions wanted; with `on_policy` a multiple of the number of sub-environments.
             policy_version: of the weights that `policy` acts with now; it may take newer ones on the way.
+            out: where to put the transitions; None takes new memory.
 
         Returns:
             Transitions with B = `size`, and their report.
@@ -105,7 +106,9 @@ class Rollout:
                 self._ready.appendleft((Transitions(*(tensor[taken:] for tensor in transitions)), version))
             oldest_version = min(oldest_version, version)
             missing -= taken
-        collected = Transitions(*(torch.cat(tensors) for tensors in zip(*pieces, strict=True)))
+        places = out or (None, None, None)
+        fields = zip(*pieces, strict=True)
+        collected = Transitions(*(torch.cat(field, out=place) for field, place in zip(fields, places, strict=True)))
         return collected, self._report(size, oldest_version, self.env_steps - steps_before)
 
     def _step(self, policy_version: int) -> None:

@@ -23,6 +23,7 @@ from lightning_a3c.fork_server import STOP_SIGNALS
 from lightning_a3c.heap import keep_freed_memory
 from lightning_a3c.payloads import MakePayload
 from lightning_a3c.policies import SoftmaxPolicy
+from lightning_a3c.processor import fastest_matmul
 from lightning_a3c.replay import ReplayableEnv
 from lightning_a3c.rollout import Rollout, empty_report
 from lightning_a3c.shared_tensors import SharedTensors
@@ -167,7 +168,9 @@ class Collector:
         """
         place = None if out is None else out.payload
         with self.job.autocast(self.job.device):
-            transitions, report = self._rollout.collect(self.job.size, self._weights.version)
+            transitions, report = self._rollout.collect(
+                self.job.size, self._weights.version, place if isinstance(place, Transitions) else None
+            )
 
             def make_payload(net: nn.Module, version: int) -> Payload:
                 update = self.job.first_update + version - 1
@@ -216,12 +219,14 @@ def run_worker(
     keep_freed_memory()
     os.nice(_NICENESS)
     try:
-        collector = Collector(CollectorJob.load(job), rank, weights, start, Whereabouts(writer.status.numpy()))
-        if state is not None:
-            collector.load_state_dict(state)
-        while True:
-            place = writer.wait_for_slot(collector.state_dict)  # before acting, so that what waits is young
-            writer.send(collector.collect(place))
+        own_job = CollectorJob.load(job)
+        with fastest_matmul(own_job.device):
+            collector = Collector(own_job, rank, weights, start, Whereabouts(writer.status.numpy()))
+            if state is not None:
+                collector.load_state_dict(state)
+            while True:
+                place = writer.wait_for_slot(collector.state_dict)  # before acting, so that what waits is young
+                writer.send(collector.collect(place))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
     except Exception:

@@ -74,6 +74,8 @@ ROOMS = {
     "payloads": only("torch", "types", "losses", never=PROCESSES),
     "shared_tensors": only("torch"),
     "heap": only(),
+    "processor": only("torch"),
+    "precision": only("pytorch_lightning", "lightning_utilities", "torch", "processor"),
     "weights": only("torch", "shared_tensors"),
     "channel": only("torch", "types", "shared_tensors", never=REINFORCEMENT_LEARNING),
     "worker": never(*LIGHTNING),

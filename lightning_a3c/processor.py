@@ -1,0 +1,44 @@
+"""What this machine's processor can do, and how PyTorch makes the most of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+
+def computes_in_bf16() -> bool:
+    """Whether bfloat16 makes it faster."""
+    return _can("avx512_bf16") or _can("amx_bf16")
+
+
+@contextmanager
+def fastest_matmul(device: torch.device) -> Iterator[None]:
+    """Within it oneDNN instead of MKL multiplies float32 matrices, if `device` is a CPU with AVX-512 and without AMX.
+
+    MKL computes with AVX2 on AMD's processors, half as fast. PyTorch gives oneDNN the products that it may round to
+    bfloat16 inside; oneDNN does so only with AMX, so without it all stays float32. Does nothing if
+    `torch.set_float32_matmul_precision` or its newer relatives have been called before.
+    """
+    if device.type != "cpu" or not _can("avx512_f") or _can("amx_bf16") or not _is_untouched():
+        yield
+        return
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+def _can(instructions: str) -> bool:
+    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older PyTorch does not tell
+    return bool(capabilities.get(instructions))
+
+
+def _is_untouched() -> bool:
+    try:
+        return torch.get_float32_matmul_precision() == "highest"
+    except RuntimeError:  # the newer switches were used, and PyTorch refuses to name one value for them
+        return False
