@@ -52,7 +52,7 @@ class CollectorDataModule(pl.LightningDataModule):
             has no effect.
         worker_precision: of the network in the workers. "bf16-true" acts, and in gradient mode differentiates, with
             rounded weights, in half the time where the processor computes in bfloat16; "auto" takes it there and
-            "32-true" elsewhere. The learner's is `trainer.precision`.
+            "32-true" elsewhere. The learner's is `trainer.precision`, or `AutoPrecision` among `trainer.plugins`.
         worker_device: where the workers' networks compute. On "cuda", say, each worker has a copy of the weights there
             and acts for all its environments at once; environments always step on the CPU. "auto" tries the
             learner's device before training and takes the CPU if that acts faster; name one instead where

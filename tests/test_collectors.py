@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from contextlib import closing
 from pathlib import Path
 
@@ -258,6 +259,40 @@ def test_a_data_loader_with_workers_is_refused() -> None:
     with pytest.raises(RuntimeError, match="num_workers=0"):
         next(batches)
     batches._shutdown_workers()
+
+
+@pytest.mark.parametrize(
+    ("num_workers", "micro_batch_size", "slots"), [(4, 32, 2), (2, 32, 4), (1, 32, 8), (16, 32, 1), (4, 64, 1)]
+)
+def test_workers_share_room_for_two_updates(num_workers: int, micro_batch_size: int, slots: int) -> None:
+    module = data(num_workers=num_workers, micro_batch_size=micro_batch_size, batch_size=128)
+    assert module.slots_per_worker == slots
+    assert data(slots_per_worker=5).slots_per_worker == 5
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_batch_is_let_go_before_the_next_is_gathered(num_workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(dataset(num_workers=num_workers)) as stream:
+        batches = iter(stream)
+        observations = weakref.ref(next(batches).payload.observations)
+        take, kept = type(stream._collectors).take, []
+
+        def watched(*args: object) -> object:
+            kept.append(observations())
+            return take(*args)
+
+        monkeypatch.setattr(type(stream._collectors), "take", watched)
+        next(batches)
+    assert kept == [None]
+
+
+def test_pytorchs_settings_are_the_users_again_after_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_f": True}, raising=False)
+    before = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    with closing(dataset(learner_threads=before[0] + 1)) as stream:
+        next(iter(stream))
+        assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == (before[0] + 1, "medium")
+    assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == before
 
 
 def test_a_data_loader_in_this_process_works() -> None:

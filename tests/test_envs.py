@@ -243,6 +243,29 @@ def test_fewer_than_one_environment_is_refused(num_envs):
         inspect(EnvConfig(num_envs=num_envs))
 
 
+@pytest.mark.parametrize("num_threads", [0, 9])
+def test_threads_without_an_environment_are_refused(num_threads):
+    with pytest.raises(ValueError, match=rf"env.num_threads must be in 1 … env.num_envs \(8\), got {num_threads}"):
+        inspect(EnvConfig("PongNoFrameskip-v4", num_envs=8, num_threads=num_threads))
+
+
+def test_threads_for_another_environment_are_refused():
+    with pytest.raises(ValueError, match=r"env\.num_threads 2 has no effect on CartPole-v1"):
+        inspect(EnvConfig(id="CartPole-v1", num_threads=2))
+
+
+def test_what_is_played_does_not_depend_on_threads():
+    alone, together = (make_vector_env(EnvConfig("BreakoutNoFrameskip-v4", 5, num_threads=n)) for n in (1, 3))
+    np.testing.assert_array_equal(alone.reset(seed=1)[0], together.reset(seed=1)[0])
+    actions = np.random.default_rng(0)
+    for _ in range(200):
+        chosen = actions.integers(4, size=5)
+        for own, theirs in zip(alone.step(chosen)[:4], together.step(chosen)[:4], strict=True):
+            np.testing.assert_array_equal(own, theirs)
+    alone.close()
+    together.close()
+
+
 def test_atari_options_for_another_environment_are_refused():
     with pytest.raises(ValueError, match=r"env.atari {'noop_max': 3} has no effect on CartPole-v1"):
         inspect(EnvConfig(id="CartPole-v1", atari=AtariConfig(noop_max=3)))

@@ -53,6 +53,23 @@ def test_atari_heads_share_no_parameter():
     assert all(parameter.grad is not None for parameter in net.value.parameters())
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_convolutions_get_exact_pixels_in_the_dtype_they_compute_in(dtype):
+    observations = torch.arange(256, dtype=torch.uint8).repeat(441).view(4, 4, 84, 84)
+    net, seen = AtariA2C(ATARI, 6, background=87), []
+    net.features.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        net(observations)
+    assert seen[0].dtype == dtype
+    assert torch.equal(seen[0].double(), (observations.double() - 87) / 256)
+
+
+def test_observations_that_need_no_reordering_stay_as_they_are():
+    observations = torch.full((2, *ATARI), 100.0).contiguous(memory_format=torch.channels_last)
+    AtariA2C(ATARI, 6, background=87)(observations)
+    assert (observations == 100).all()
+
+
 def test_atari_network_for_pong_has_3293863_parameters():
     # 8,224 + 32,832 + 36,928 convolutions; 1,606,144 + 3,078 policy; 1,606,144 + 513 value
     assert sum(parameter.numel() for parameter in AtariA2C(ATARI, 6).parameters()) == 3_293_863

@@ -12,6 +12,7 @@ from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from lightning_a3c.rollout import Rollout, to_tensor
+from lightning_a3c.types import Transitions
 from tests.scripted import Episode, NumberPolicy, ScriptedEnv
 
 SAME_STEP, NEXT_STEP = AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP
@@ -54,6 +55,14 @@ def test_unbroken_window_bootstraps_from_the_value_of_the_observation_after_it(m
     transitions, _ = play([Episode((1, 2, 3, 4, 5, 6))], mode=mode, n_steps=2).collect(4, 1)
     # r + r'/2 + V/4
     assert targets(transitions) == {0: 2.5, 1: 4.25, 2: 6.0, 3: 7.75}
+
+
+def test_transitions_can_be_put_where_they_are_needed(mode):
+    elsewhere, _ = play([Episode((1, 2, 3, 4, 5, 6))], mode=mode, n_steps=2).collect(4, 1)
+    place = Transitions(*(torch.full_like(tensor, 99) for tensor in elsewhere))
+    there, _ = play([Episode((1, 2, 3, 4, 5, 6))], mode=mode, n_steps=2).collect(4, 1, place)
+    assert all(tensor is own for tensor, own in zip(there, place, strict=True))
+    assert targets(place) == targets(elsewhere)
 
 
 def test_terminated_episode_is_not_bootstrapped(mode):

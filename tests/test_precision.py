@@ -1,0 +1,57 @@
+"""The learner's precision where it is automatic."""
+
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.strategies import SingleDeviceStrategy
+from torch import Tensor
+
+from lightning_a3c import A3CModule, AutoPrecision, CollectorDataModule, EnvConfig
+from tests.other_device import OTHER, OtherAccelerator, OtherDevice
+
+
+class Watched(A3CModule):
+    """Remembers the dtype of what its network makes in training."""
+
+    seen: torch.dtype
+
+    def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        logits, values = super().forward(observations)
+        self.seen = logits.dtype
+        return logits, values
+
+
+def fit(folder: Path, **where: object) -> tuple[Watched, str]:
+    """The module after two updates, and the precision that the trainer says it has."""
+    data = CollectorDataModule(EnvConfig("CartPole-v1"), num_workers=0, seed=0)
+    module = Watched.for_data(data, optimizer={"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1}})
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = pl.Trainer(plugins=[AutoPrecision()], max_steps=2, default_root_dir=folder, **quiet, **where)
+    trainer.fit(module, datamodule=data)
+    return module, trainer.precision
+
+
+@pytest.mark.parametrize(
+    ("has_bf16", "dtype", "precision"), [(True, torch.bfloat16, "bf16-mixed"), (False, torch.float32, "32-true")]
+)
+def test_the_learner_computes_in_bf16_where_the_processor_does(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, has_bf16: bool, dtype: torch.dtype, precision: str
+) -> None:
+    monkeypatch.setattr("lightning_a3c.precision.computes_in_bf16", lambda: has_bf16)
+    module, said = fit(tmp_path, accelerator="cpu")
+    assert (module.seen, said) == (dtype, precision)
+    assert all(parameter.dtype == torch.float32 for parameter in module.parameters())
+
+
+def test_a_learner_elsewhere_computes_in_float32(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("lightning_a3c.precision.computes_in_bf16", lambda: True)
+    with OtherDevice():
+        module, said = fit(tmp_path, accelerator=OtherAccelerator(), strategy=SingleDeviceStrategy(OTHER), devices=1)
+    assert (module.seen, said) == (torch.float32, "32-true")
+
+
+def test_two_choices_of_precision_are_refused() -> None:
+    with pytest.raises(ValueError, match="Received both `precision=32-true` and `plugins="):
+        pl.Trainer(plugins=[AutoPrecision()], precision="32-true")

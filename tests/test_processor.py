@@ -1,0 +1,79 @@
+"""Which library multiplies, and that nothing is rounded for it."""
+
+import contextlib
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from lightning_a3c.processor import fastest_matmul
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+AVX512, AMX = {"avx512_f": True}, {"avx512_f": True, "amx_bf16": True}
+
+
+@pytest.fixture
+def processor(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: request.param, raising=False)
+
+
+@pytest.mark.parametrize("processor", [AVX512], indirect=True)
+def test_onednn_multiplies_within_it_only(processor: None) -> None:
+    with fastest_matmul(CPU):
+        assert torch.get_float32_matmul_precision() == "medium"
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+@pytest.mark.parametrize("processor", [AVX512], indirect=True)
+def test_an_error_within_it_leaves_nothing_changed(processor: None) -> None:
+    with contextlib.suppress(EOFError), fastest_matmul(CPU):
+        raise EOFError
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+@pytest.mark.parametrize(
+    ("processor", "device"), [({"avx2": True}, CPU), (AMX, CPU), (AVX512, GPU)], indirect=["processor"]
+)
+def test_mkl_stays_where_it_is_as_fast_and_where_onednn_would_round(processor: None, device: torch.device) -> None:
+    with fastest_matmul(device):
+        assert torch.get_float32_matmul_precision() == "highest"
+
+
+@pytest.mark.parametrize("processor", [AVX512], indirect=True)
+def test_what_the_user_chose_stays(processor: None) -> None:
+    torch.set_float32_matmul_precision("high")
+    try:
+        with fastest_matmul(CPU):
+            assert torch.get_float32_matmul_precision() == "high"
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+NEWER_SWITCH = """
+import torch
+from lightning_a3c.processor import fastest_matmul
+
+torch.cpu.get_capabilities = lambda: {"avx512_f": True}
+torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+with fastest_matmul(torch.device("cpu")):
+    print(torch.backends.mkldnn.matmul.fp32_precision)
+"""
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.mkldnn, "matmul"), reason="PyTorch older than the switch")
+def test_what_the_user_chose_with_the_newer_switch_stays() -> None:
+    run = subprocess.run([sys.executable, "-c", NEWER_SWITCH], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["bf16"]
+
+
+def test_products_are_as_exact_as_float32() -> None:
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.randn(256, 3136, generator=generator) for _ in range(2))
+    with fastest_matmul(CPU):
+        product = left @ right.T
+    exact = left.double() @ right.double().T
+    assert (product - exact).abs().max() < 1e-2  # rounded to bfloat16, the factors alone would make it 0.4
+    rounded = left.bfloat16().double() @ right.bfloat16().double().T
+    assert (rounded - exact).abs().max() > 1e-1
