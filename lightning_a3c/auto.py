@@ -13,7 +13,7 @@ from lightning_a3c.policies import SoftmaxPolicy
 from lightning_a3c.processor import computes_in_bf16, fastest_matmul
 from lightning_a3c.worker import CPU, CollectorJob, WorkerPrecision
 
-_MOST_WORKERS = 8  # each worker more makes the data about one update older
+_MOST_WORKERS = 8  # each worker more makes the data older
 _ROUNDS, _CALLS = 4, 5  # the first round also warms up, the best one counts
 
 

@@ -65,7 +65,7 @@ class AtariA2C(nn.Module):
         self.value = nn.Sequential(nn.Linear(size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, 1))
 
     def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 or float [B, C, H, W] in 0 … 255 → logits float32 [B, A], values float32 [B]."""
+        """uint8 or float [B, C, H, W] in 0 … 255 → logits [B, A], values [B], in the weights' or autocast's dtype."""
         # reordered while they are bytes, then brought at once to the dtype that the convolutions compute in
         pixels = observations.contiguous(memory_format=torch.channels_last).to(self._compute_dtype, copy=True).div_(256)
         if self.background:

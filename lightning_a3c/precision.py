@@ -23,6 +23,9 @@ class AutoPrecision(Precision):
     >>> trainer = pl.Trainer(plugins=[AutoPrecision()], max_steps=1)
     """
 
+    def __repr__(self) -> str:
+        return "AutoPrecision()"  # Lightning shows it in errors
+
     def convert_module(self, module: nn.Module) -> nn.Module:
         """Decide, now that the learner's device is known."""
         assert isinstance(module, pl.LightningModule)

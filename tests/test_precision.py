@@ -53,5 +53,5 @@ def test_a_learner_elsewhere_computes_in_float32(monkeypatch: pytest.MonkeyPatch
 
 
 def test_two_choices_of_precision_are_refused() -> None:
-    with pytest.raises(ValueError, match="Received both `precision=32-true` and `plugins="):
+    with pytest.raises(ValueError, match=r"Received both `precision=32-true` and `plugins=AutoPrecision\(\)`"):
         pl.Trainer(plugins=[AutoPrecision()], precision="32-true")
