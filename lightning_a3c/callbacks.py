@@ -120,7 +120,7 @@ class GradientParallel(pl.Callback):
     The sum of k means over m transitions is k times the mean over k·m transitions that data mode
     uses. The seed sums too; where the clip binds, as it nearly always does at 0.1, the factor is gone.
 
-    A gradient with NaN or infinite entries is dropped and counted.
+    A gradient with NaN or infinite entries is dropped and counted. The sum is made in the batch's own memory.
 
     >>> callback = GradientParallel(max_norm=0.1)
 
@@ -173,13 +173,9 @@ class GradientParallel(pl.Callback):
         assert isinstance(pl_module, A3CModule)
         gradients = batch.payload
         assert isinstance(gradients, Gradients)
-        total = gradients.gradient.sum(dim=0)
-        norm = torch.linalg.vector_norm(total)
-        finite = torch.ones_like(gradients.worker, dtype=torch.bool)
-        if not norm.isfinite():  # only then is each gradient read for itself
-            finite = torch.linalg.vector_norm(gradients.gradient, dim=1).isfinite()
-            total = gradients.gradient[finite].sum(dim=0)
-            norm = torch.linalg.vector_norm(total)
+        finite = gradients.norm.isfinite()  # as the gradients themselves are
+        total, norm = _sum_in_place(gradients.gradient, finite)
+        finite &= norm.isfinite()
         self._count_dropped(gradients, finite)
         if pl_module.logs_now:
             pl_module.log("dropped_gradients", float(self.dropped_gradients))
@@ -214,6 +210,14 @@ class GradientParallel(pl.Callback):
                     f"{self._dropped_in_a_row} gradients in a row had NaN or infinite entries, the last from worker "
                     f"{worker}; lower the learning rate or check the environment's rewards and observations"
                 )
+
+
+def _sum_in_place(gradients: Tensor, finite: Tensor) -> tuple[Tensor, Tensor]:
+    """The sum of the `finite` rows of [k, P], or of all if none is, and its L2 norm; it lies where one of them lay."""
+    total, *others = [row for row, is_finite in zip(gradients, finite.tolist(), strict=True) if is_finite] or gradients
+    for row in others:
+        total += row
+    return total, torch.linalg.vector_norm(total)
 
 
 def _require_a3c(callback: pl.Callback, module: pl.LightningModule) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_a3c.processor import onednn_multiplies
+
 NetworkFactory = Callable[[tuple[int, ...], int], nn.Module]
 """Builds a network from the shape of one observation and the number of actions."""
 
@@ -52,22 +54,29 @@ class AtariA2C(nn.Module):
         self.background = background
         self.features = nn.Sequential(
             nn.Conv2d(observation_shape[0], widths[0], kernel_size=8, stride=4),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(widths[0], widths[1], kernel_size=4, stride=2),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(widths[1], widths[2], kernel_size=3, stride=1),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Flatten(),
         )
         with torch.no_grad():
             size = self.features(torch.zeros(1, *observation_shape)).shape[1]
-        self.policy = nn.Sequential(nn.Linear(size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, num_actions))
-        self.value = nn.Sequential(nn.Linear(size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, 1))
+
+        def head(outputs: int) -> nn.Module:
+            hidden = _WideLinear(size, hidden_size)
+            return nn.Sequential(hidden, nn.ReLU(inplace=True), nn.Linear(hidden_size, outputs))
+
+        self.policy = head(num_actions)
+        self.value = head(1)
 
     def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 or float [B, C, H, W] in 0 … 255 → logits [B, A], values [B], in the weights' or autocast's dtype."""
-        # reordered while they are bytes, then brought at once to the dtype that the convolutions compute in
-        pixels = observations.contiguous(memory_format=torch.channels_last).to(self._compute_dtype, copy=True).div_(256)
+        # to channels-last order while they are bytes (stacking is faster than `contiguous`), then at once to the dtype
+        # that the convolutions compute in
+        reordered = torch.stack(observations.unbind(1), dim=-1).permute(0, 3, 1, 2)
+        pixels = reordered.to(self._compute_dtype, copy=True).mul_(1 / 256)
         if self.background:
             pixels -= self.background / 256
         features = self.features(pixels)
@@ -78,6 +87,18 @@ class AtariA2C(nn.Module):
         weight = next(self.parameters())
         kind = weight.device.type
         return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+
+
+class _WideLinear(nn.Linear):
+    """A linear layer of many more weights than inputs and outputs.
+
+    oneDNN packs the right factor of a product at every call. Here that is the inputs, not the weights.
+    """
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if not onednn_multiplies(inputs):
+            return super().forward(inputs)
+        return torch.addmm(self.bias[:, None], self.weight, inputs.t()).t()
 
 
 class MLP(nn.Module):

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
 
 
 def computes_in_bf16() -> bool:
@@ -22,7 +23,7 @@ def fastest_matmul(device: torch.device) -> Iterator[None]:
     bfloat16 inside; oneDNN does so only with AMX, so without it all stays float32. Does nothing if
     `torch.set_float32_matmul_precision` or its newer relatives have been called before.
     """
-    if device.type != "cpu" or not _can("avx512_f") or _can("amx_bf16") or not _is_untouched():
+    if device.type != "cpu" or not _can("avx512_f") or _can("amx_bf16") or _float32_precision() != "highest":
         yield
         return
     torch.set_float32_matmul_precision("medium")
@@ -32,13 +33,20 @@ def fastest_matmul(device: torch.device) -> Iterator[None]:
         torch.set_float32_matmul_precision("highest")
 
 
+def onednn_multiplies(inputs: Tensor) -> bool:
+    """Whether oneDNN multiplies such a matrix with another: in bfloat16 always, in float32 within `fastest_matmul`."""
+    if inputs.device.type != "cpu":
+        return False
+    return inputs.dtype == torch.bfloat16 or (inputs.dtype == torch.float32 and _float32_precision() == "medium")
+
+
 def _can(instructions: str) -> bool:
     capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older PyTorch does not tell
     return bool(capabilities.get(instructions))
 
 
-def _is_untouched() -> bool:
+def _float32_precision() -> str | None:
     try:
-        return torch.get_float32_matmul_precision() == "highest"
+        return torch.get_float32_matmul_precision()
     except RuntimeError:  # the newer switches were used, and PyTorch refuses to name one value for them
-        return False
+        return None

@@ -119,9 +119,10 @@ def module_and_batch(*gradients: float, frozen: bool = False) -> tuple[A3CModule
     count = sum(p.numel() for p in module.net.parameters() if p.requires_grad)
     size = sum(p.requires_grad for p in module.net.parameters())
     k = len(gradients)
+    gradient = torch.stack([torch.full((count,), value) for value in gradients])
     payload = Gradients(
-        gradient=torch.stack([torch.full((count,), value) for value in gradients]),
-        norm=torch.ones(k),
+        gradient=gradient,
+        norm=torch.linalg.vector_norm(gradient, dim=1),
         loss_terms=torch.zeros(k, 9),
         used=torch.ones(k, size, dtype=torch.bool),
         worker=torch.arange(k),

@@ -60,7 +60,7 @@ ROOMS = {
     "fork_server": only(),
     "frozen": only(),
     "trainer_command": never("envs", "rollout", "torch"),
-    "networks": only("torch"),
+    "networks": only("torch", "processor"),
     "returns": only("torch"),
     "losses": only("torch"),
     "policies": only("torch"),

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from lightning_a3c import networks
 from lightning_a3c.networks import MLP, AtariA2C, build_network, orthogonal_init
 
 ATARI = (4, 84, 84)
@@ -77,8 +78,24 @@ def test_atari_network_for_pong_has_3293863_parameters():
 
 def test_atari_network_activates_with_relu_after_all_but_the_outputs():
     net = AtariA2C(ATARI, 6)
-    kinds = [type(layer).__name__ for part in (net.features, net.policy, net.value) for layer in part]
+    layers = [layer for part in (net.features, net.policy, net.value) for layer in part]
+    kinds = ["Linear" if isinstance(layer, nn.Linear) else type(layer).__name__ for layer in layers]
     assert kinds == ["Conv2d", "ReLU"] * 3 + ["Flatten"] + ["Linear", "ReLU", "Linear"] * 2
+
+
+def test_heads_that_leave_their_weights_in_place_compute_the_same(monkeypatch):
+    net, observations = AtariA2C(ATARI, 6), torch.randint(256, (5, *ATARI), dtype=torch.uint8)
+
+    def outputs_and_gradients():
+        logits, values = net(observations)
+        gradients = torch.autograd.grad(logits.logsumexp(dim=1).sum() + values.square().sum(), list(net.parameters()))
+        return logits, values, *gradients
+
+    expected = outputs_and_gradients()
+    asked = []
+    monkeypatch.setattr(networks, "onednn_multiplies", lambda inputs: asked.append(inputs.shape) or True)
+    assert_close(outputs_and_gradients(), expected, rtol=1e-4, atol=1e-5)
+    assert asked == [(5, 3136)] * 2
 
 
 def test_atari_network_divides_pixels_by_256():

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from lightning_a3c.processor import fastest_matmul
+from lightning_a3c.processor import fastest_matmul, onednn_multiplies
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 AVX512, AMX = {"avx512_f": True}, {"avx512_f": True, "amx_bf16": True}
@@ -66,6 +66,15 @@ with fastest_matmul(torch.device("cpu")):
 def test_what_the_user_chose_with_the_newer_switch_stays() -> None:
     run = subprocess.run([sys.executable, "-c", NEWER_SWITCH], capture_output=True, text=True, check=True)
     assert run.stdout.split() == ["bf16"]
+
+
+@pytest.mark.parametrize("processor", [AVX512], indirect=True)
+def test_it_is_known_which_products_are_onednns(processor: None) -> None:
+    single, half = torch.zeros(1), torch.zeros(1, dtype=torch.bfloat16)
+    assert [onednn_multiplies(single), onednn_multiplies(half)] == [False, True]
+    with fastest_matmul(CPU):
+        assert [onednn_multiplies(single), onednn_multiplies(single.double())] == [True, False]
+        assert not onednn_multiplies(single.to("meta"))
 
 
 def test_products_are_as_exact_as_float32() -> None:
