@@ -4,7 +4,8 @@
     python benchmarks/throughput.py --seconds 60 --num-workers 2 --num-envs 16 --only data,gradient,sb3,parts
 
 `lock_step` is data mode with `data.synchronous`. Everything runs on the CPU. The roofline is what all cores would
-give if environment, acting and learning cost what they cost alone, and nothing else did.
+give if environment, acting and learning cost what they cost alone, and nothing else did. These parts are measured before
+and after the systems, and what they cost is the mean of both: machines drift.
 `of roofline` and `x SB3` are ratios of steps/s; `lag` is in updates; `PSS` is the peak of the process tree; `CPU` is
 the share of a core that each process kept busy, the learner first.
 """
@@ -22,6 +23,16 @@ from measuring import CORES, measure, measure_system, run_parts, run_sb3, run_tr
 
 OURS = ("data", "gradient", "lock_step")
 SYSTEMS = (*OURS, "sb3")
+
+
+def measure_parts(args: argparse.Namespace) -> dict[str, float]:
+    """Env steps a second of each part, none if they are not asked for."""
+    if "parts" not in args.only:
+        return {}
+    rates: dict[str, float] = measure(
+        "parts", partial(run_parts, num_envs=args.num_envs, bf16=args.bf16), args.seconds
+    )[0]
+    return rates
 
 
 def table(systems: dict[str, dict[str, Any]], roofline: float | None) -> str:
@@ -92,9 +103,10 @@ def main() -> None:
     names = ("num_workers", "num_envs", "env_threads", "slots_per_worker", "bf16")
     ours = {name: getattr(args, name) for name in names}
     runs = {name: partial(run_training, name, **ours) for name in OURS} | {"sb3": run_sb3}
+    parts_before = measure_parts(args)
     systems = {name: measure_system(name, run, args.seconds) for name, run in runs.items() if name in args.only}
-    run = partial(run_parts, num_envs=args.num_envs, bf16=args.bf16)
-    parts: dict[str, float] = measure("parts", run, args.seconds)[0] if "parts" in args.only else {}
+    parts_after = measure_parts(args)
+    parts = {part: 2 / (1 / rate + 1 / parts_after[part]) for part, rate in parts_before.items()}
     roofline = CORES / sum(1 / rate for rate in parts.values()) if parts else None
     if systems:
         print("\n" + table(systems, roofline))

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
 from typing import Any, Literal
 
 import gymnasium
@@ -33,23 +30,33 @@ class Whereabouts:
     def __init__(self, cell: np.ndarray | None = None) -> None:
         self._cell = np.zeros(2, dtype=np.int64) if cell is None else cell
 
-    @contextmanager
-    def calling(self, call: Call, env_id: str, index: int = _ALL) -> Iterator[None]:
-        """Around a call; an exception that comes out of it gets the environment's name as a note."""
-        self._cell[1] = index
-        self._cell[0] = _CALLS.index(call)
-        try:
-            yield
-        except Exception as error:
-            error.add_note(f"in {name(env_id, index)}")
-            raise
-        finally:
-            self._cell[0] = 0
+    def calling(self, call: Call, env_id: str, index: int = _ALL) -> _Calling:
+        """To be around a call, as often as it is made; an exception gets the environment's name as a note."""
+        return _Calling(self._cell, _CALLS.index(call), env_id, index)
 
     def describe(self, env_id: str) -> str:
         """In words."""
         call, index = _CALLS[int(self._cell[0])], int(self._cell[1])
         return f"outside {env_id}" if call == "nothing" else f"in {call} of {name(env_id, index)}"
+
+
+class _Calling:
+    """A context manager; a class, because a generator for each step of an environment would take longer than it."""
+
+    def __init__(self, cell: np.ndarray, call: int, env_id: str, index: int) -> None:
+        self._cell = cell
+        self._call = call
+        self._env_id = env_id
+        self._index = index
+
+    def __enter__(self) -> None:
+        self._cell[1] = self._index
+        self._cell[0] = self._call
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        self._cell[0] = 0
+        if isinstance(error, Exception):
+            error.add_note(f"in {name(self._env_id, self._index)}")
 
 
 def name(env_id: str, index: int = _ALL) -> str:
@@ -62,14 +69,15 @@ class CheckedVectorEnv(VectorWrapper):
 
     def __init__(self, env: VectorEnv, env_id: str, whereabouts: Whereabouts) -> None:
         super().__init__(env)
-        self._calling = partial(whereabouts.calling, env_id=env_id)
+        self._in_reset = whereabouts.calling("reset", env_id)
+        self._in_step = whereabouts.calling("step", env_id)
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
-        with self._calling("reset"):
+        with self._in_reset:
             return self.env.reset(**kwargs)
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        with self._calling("step"):
+        with self._in_step:
             return self.env.step(actions)
 
 
@@ -83,16 +91,17 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: gymnasium.Env[Any, Any], env_id: str, index: int, whereabouts: Whereabouts) -> None:
         super().__init__(env)
         self._name = name(env_id, index)
-        self._calling = partial(whereabouts.calling, env_id=env_id, index=index)
+        self._in_reset = whereabouts.calling("reset", env_id, index)
+        self._in_step = whereabouts.calling("step", env_id, index)
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
-        with self._calling("reset"):
+        with self._in_reset:
             observation, info = self.env.reset(**kwargs)
         self._check("reset", observation)
         return observation, info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        with self._calling("step"):
+        with self._in_step:
             observation, reward, terminated, truncated, info = self.env.step(action)
         self._check("step", observation)
         if not math.isfinite(reward):

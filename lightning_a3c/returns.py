@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -31,6 +32,6 @@ def n_step_returns(rewards: Tensor, continues: Tensor, bootstrap: Tensor, discou
             f"bootstrap {tuple(bootstrap.shape)} do not fit: [N, B], [N, B] and [B] are needed"
         )
     returns = bootstrap
-    for reward, cont in zip(reversed(rewards), reversed(continues), strict=True):
-        returns = reward + discount * cont * returns
+    for reward, cont in zip(reversed(rewards.unbind()), reversed(continues.unbind()), strict=True):
+        returns = torch.addcmul(reward, cont, returns, value=discount)
     return returns

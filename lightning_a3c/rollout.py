@@ -25,7 +25,7 @@ class _Step(NamedTuple):
     actions: Tensor  # int64 [E]
     rewards: Tensor  # float32 [E], clipped if asked, plus γV(final observation) where truncated
     continues: Tensor  # float32 [E], 0 where the episode ended
-    is_real: Tensor  # bool [E], false for the step that only resets (next-step autoreset)
+    is_real: np.ndarray  # bool [E], false for the step that only resets (next-step autoreset)
     policy_version: int
 
 
@@ -100,12 +100,12 @@ class Rollout:
         missing = size
         while missing:
             transitions, version = self._ready.popleft()
-            taken = min(missing, len(transitions.actions))
-            pieces.append(Transitions(*(tensor[:taken] for tensor in transitions)))
-            if taken < len(transitions.actions):
-                self._ready.appendleft((Transitions(*(tensor[taken:] for tensor in transitions)), version))
+            if len(transitions.actions) > missing:
+                self._ready.appendleft((Transitions(*(tensor[missing:] for tensor in transitions)), version))
+                transitions = Transitions(*(tensor[:missing] for tensor in transitions))
+            pieces.append(transitions)
             oldest_version = min(oldest_version, version)
-            missing -= taken
+            missing -= len(transitions.actions)
         places = out or (None, None, None)
         fields = zip(*pieces, strict=True)
         collected = Transitions(*(torch.cat(field, out=place) for field, place in zip(fields, places, strict=True)))
@@ -131,7 +131,7 @@ class Rollout:
                 actions=actions,
                 rewards=torch.from_numpy(learned).float(),
                 continues=torch.from_numpy(~stops).float(),
-                is_real=torch.from_numpy(is_real),
+                is_real=is_real,
                 policy_version=policy_version,
             )
         )
@@ -166,7 +166,7 @@ class Rollout:
         )
         transitions = Transitions(oldest.observations, oldest.actions, returns)
         if not oldest.is_real.all():
-            transitions = Transitions(*(tensor[oldest.is_real] for tensor in transitions))
+            transitions = Transitions(*(tensor[torch.from_numpy(oldest.is_real)] for tensor in transitions))
         self._ready.append((transitions, oldest.policy_version))
 
     def _count(self, rewards: np.ndarray, is_real: np.ndarray, ended: np.ndarray) -> None:
