@@ -4,8 +4,8 @@
     python benchmarks/throughput.py --seconds 60 --num-workers 2 --num-envs 16 --only data,gradient,sb3,parts
 
 `lock_step` is data mode with `data.synchronous`. Everything runs on the CPU. The roofline is what all cores would
-give if environment, acting and learning cost what they cost alone, and nothing else did. These parts are measured before
-and after the systems, and what they cost is the mean of both: machines drift.
+give if environment, acting and learning cost what they cost alone, and nothing else did. These parts are measured
+before and after the systems, and what they cost is the mean of both: machines drift.
 `of roofline` and `x SB3` are ratios of steps/s; `lag` is in updates; `PSS` is the peak of the process tree; `CPU` is
 the share of a core that each process kept busy, the learner first.
 """
