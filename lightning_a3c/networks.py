@@ -90,7 +90,7 @@ class AtariA2C(nn.Module):
 
 
 class _WideLinear(nn.Linear):
-    """A linear layer of many more weights than inputs and outputs.
+    """A linear layer, [B, in_features] → [B, out_features], of many more weights than inputs and outputs.
 
     oneDNN packs the right factor of a product at every call; here that is the inputs, not the weights. MKL is faster
     the usual way round.

@@ -34,7 +34,7 @@ def fastest_matmul(device: torch.device) -> Iterator[None]:
 
 
 def onednn_multiplies(inputs: Tensor) -> bool:
-    """Whether oneDNN multiplies such a matrix with another: in bfloat16 always, in float32 within `fastest_matmul`."""
+    """Whether oneDNN multiplies such matrices: in bfloat16 always, in float32 within `fastest_matmul` or if told to."""
     if inputs.device.type != "cpu":
         return False
     return inputs.dtype == torch.bfloat16 or (inputs.dtype == torch.float32 and _float32_precision() == "medium")
