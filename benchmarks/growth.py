@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from measuring import measure_system, run_training
+from measuring import measure_system, percentages, run_training
 
 MODES = ("data", "gradient")
 VARIED: dict[str, tuple[int, ...]] = {"num_workers": (1, 2, 4, 8, 16), "num_envs": (1, 2, 4, 8, 16, 32, 64)}
@@ -39,8 +39,7 @@ def line(row: dict[str, Any]) -> str:
     """A row of the table."""
     return (
         f"{row['mode']:10}{row['varied']:>12}{row['value']:4}{row['steps_per_second']:9.0f} steps/s"
-        f"{row['policy_lag']:7.2f} lag{row['peak_pss'] / 2**20:7.0f} MiB PSS  CPU % "
-        + " + ".join(f"{share * 100:.0f}" for share in row["cpu"])
+        f"{row['policy_lag']:7.2f} lag{row['peak_pss'] / 2**20:7.0f} MiB PSS  CPU % {percentages(row['cpu'])}"
     )
 
 

@@ -17,14 +17,16 @@ import process_tree
 PONG = "PongNoFrameskip-v4"
 MAX_WARM_UP = 10.0  # seconds
 SAMPLING_INTERVAL = 4.0  # seconds between looks at a tree's memory, each of which costs it some 40 ms
-CORES = len(os.sched_getaffinity(0))
+CORES = sorted(os.sched_getaffinity(0))
+BATCH_SIZE = 128  # transitions, of the seed
+DEVICES = {"cpu": "cpu", "gpu": "cuda"}  # by Lightning's name of the accelerator
 
 
 class Speed(NamedTuple):
     """Of one whole system."""
 
     steps_per_second: float
-    cpu: list[float]  # share of one core by process, the learner first; helpers that do nothing left out
+    cpu: list[float]  # share of one core by process, the learner first
     policy_lag: float  # mean, in updates
 
 
@@ -56,10 +58,9 @@ class Window:
         if elapsed < self._seconds:
             return False
         self.steps_per_second = (env_steps - steps_then) / elapsed
-        shares = [
+        self.cpu = [
             (used - cpu_then.get(pid, 0.0)) / elapsed for pid, used in process_tree.cpu_seconds(os.getpid()).items()
         ]
-        self.cpu = [share for share in shares if share >= 0.01]
         return True
 
 
@@ -80,7 +81,7 @@ def run_training(mode: Literal["data", "gradient", "lock_step"], seconds: float,
     return Speed(window.steps_per_second, window.cpu, sum(lags) / len(lags))
 
 
-def run_sb3(seconds: float) -> Speed:
+def run_sb3(seconds: float, accelerator: str = "cpu") -> Speed:
     """stable-baselines3's A2C as its documentation trains Atari: 16 environments, one process."""
     import ale_py
     import gymnasium
@@ -90,24 +91,26 @@ def run_sb3(seconds: float) -> Speed:
 
     gymnasium.register_envs(ale_py)
     env = VecFrameStack(make_atari_env(PONG, n_envs=16, seed=0), n_stack=4)
-    model = A2C("CnnPolicy", env, seed=0, device="cpu")
+    model = A2C("CnnPolicy", env, seed=0, device=DEVICES[accelerator])
     window = Window(seconds)
     model.learn(10**9, callback=lambda _locals, _globals: not window.tick(model.num_timesteps))
     env.close()
     return Speed(window.steps_per_second, window.cpu, policy_lag=0.0)
 
 
-def run_parts(seconds: float, num_envs: int, bf16: bool) -> dict[str, float]:
-    """Env steps a second that one core does of each part alone, for a sixth of `seconds` each.
+def run_parts(
+    seconds: float, core: int, num_envs: int, bf16: bool, accelerator: str = "cpu", worker_device: str = "cpu"
+) -> dict[str, float]:
+    """Env steps a second of each part alone, with one core and the device it computes on, for a sixth of `seconds`.
 
-    A worker with `num_envs` environments steps and acts; the learner learns from 128 transitions.
+    A worker with `num_envs` environments steps and acts; learning is from 128 transitions, by the learner in data mode
+    and by the worker in gradient mode.
     """
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    os.sched_setaffinity(0, {core})
     import torch
 
     from lightning_a3c.envs import EnvConfig, inspect, make_vector_env
     from lightning_a3c.heap import keep_freed_memory
-    from lightning_a3c.losses import A2CLoss
     from lightning_a3c.networks import AtariA2C
     from lightning_a3c.policies import SoftmaxPolicy
     from lightning_a3c.processor import fastest_matmul
@@ -117,37 +120,54 @@ def run_parts(seconds: float, num_envs: int, bf16: bool) -> dict[str, float]:
     config = EnvConfig(id=PONG, num_envs=num_envs)
     protocol = inspect(config)
     net = AtariA2C(protocol.observation_shape, protocol.num_actions)
-    acting_net = copy.deepcopy(net).to(torch.bfloat16) if bf16 else net
-    autocast = torch.autocast("cpu", torch.bfloat16, enabled=bf16)
+    acting_net = copy.deepcopy(net).to(worker_device, torch.bfloat16 if bf16 else torch.float32)
+    policy = SoftmaxPolicy(acting_net)
     env = make_vector_env(config)
     env.reset(seed=0)
     actions = torch.randint(protocol.num_actions, (num_envs,)).numpy()
     seen = torch.randint(256, (num_envs, *protocol.observation_shape), dtype=torch.uint8)
-    chosen = torch.randint(protocol.num_actions, (128,))
-    returns = torch.randn(128)
-    observations = torch.randint(256, (128, *protocol.observation_shape), dtype=torch.uint8)
-    policy, loss = SoftmaxPolicy(acting_net), A2CLoss()
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, eps=1e-3, fused=True)
 
     def act() -> None:
-        with autocast:
+        with torch.autocast(worker_device, torch.bfloat16, enabled=bf16):
             policy(seen)
 
-    def learn() -> None:
+    repeats: dict[str, tuple[Callable[[], object], int]] = {
+        "env": (lambda: env.step(actions), num_envs),
+        "acting": (act, num_envs),
+        "learning": (_update(net, protocol, DEVICES[accelerator], bf16), BATCH_SIZE),
+    }
+    if DEVICES[accelerator] != worker_device:
+        repeats["learning in a worker"] = _update(copy.deepcopy(net), protocol, worker_device, bf16), BATCH_SIZE
+    with fastest_matmul(torch.device("cpu")):
+        return {part: _rate(repeat, steps, seconds / 6) for part, (repeat, steps) in repeats.items()}
+
+
+def _update(net: Any, protocol: Any, device: str, bf16: bool) -> Callable[[], None]:
+    """One update of `net` on `device` from a batch in this process's memory."""
+    import torch
+
+    from lightning_a3c.losses import A2CLoss
+
+    on_gpu = device != "cpu"
+    net.to(device)
+    batch = (
+        torch.randint(256, (BATCH_SIZE, *protocol.observation_shape), dtype=torch.uint8, pin_memory=on_gpu),
+        torch.randint(protocol.num_actions, (BATCH_SIZE,), pin_memory=on_gpu),
+        torch.randn(BATCH_SIZE, pin_memory=on_gpu),
+    )
+    loss = A2CLoss()
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, eps=1e-3, fused=True)
+
+    def update() -> None:
+        observations, chosen, returns = (tensor.to(device, non_blocking=True) for tensor in batch)
         optimizer.zero_grad()
-        with autocast:
+        with torch.autocast(device, torch.bfloat16, enabled=bf16):
             logits, values = net(observations)
         loss(logits, values, chosen, returns).loss_total.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 0.1)
         optimizer.step()
 
-    parts: list[tuple[str, Callable[[], object], int]] = [
-        (f"env, {num_envs} envs", lambda: env.step(actions), num_envs),
-        (f"acting, batch {num_envs}", act, num_envs),
-        ("learning, batch 128", learn, 128),
-    ]
-    with fastest_matmul(torch.device("cpu")):
-        return {part: _rate(repeat, steps, seconds / 6) for part, repeat, steps in parts}
+    return update
 
 
 def _rate(repeat: Callable[[], object], steps: int, seconds: float) -> float:
@@ -186,3 +206,8 @@ def measure_system(name: str, run: Callable[[float], Speed], seconds: float) -> 
     """The fields of `Speed` and `peak_pss`, for tables and JSON."""
     speed, peak_pss = measure(name, run, seconds)
     return {**speed._asdict(), "peak_pss": peak_pss}
+
+
+def percentages(cpu: list[float]) -> str:
+    """Shares of a core for a table; helpers that do nothing are left out."""
+    return " + ".join(f"{share * 100:.0f}" for share in cpu if share >= 0.01)

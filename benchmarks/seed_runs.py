@@ -41,8 +41,10 @@ def fit(
     env_threads: int = 1,
     slots_per_worker: int | None = None,
     bf16: bool = False,
+    accelerator: str = "cpu",
+    worker_device: str = "cpu",
 ) -> None:
-    """Train on the CPU, 128 transitions an update, until `after_update` returns true; all in bfloat16 or nothing."""
+    """Train, 128 transitions an update, until `after_update` returns true; all in bfloat16 or nothing."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     data = CollectorDataModule(
@@ -56,13 +58,15 @@ def fit(
         seed=0,
         synchronous=synchronous,
         worker_precision="bf16-true" if bf16 else "32-true",
+        worker_device=worker_device,
         supervision=supervision or Supervision(),
     )
     callbacks: list[pl.Callback] = [AfterUpdate(after_update)]
     if mode == "gradient":
         callbacks.append(GradientParallel(max_norm=CLIP_NORM))
     trainer = pl.Trainer(
-        accelerator="cpu",
+        accelerator=accelerator,
+        devices=1,
         precision="bf16-mixed" if bf16 and mode == "data" else "32-true",
         max_epochs=-1,
         gradient_clip_val=CLIP_NORM if mode == "data" else None,

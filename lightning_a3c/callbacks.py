@@ -175,7 +175,7 @@ class GradientParallel(pl.Callback):
         assert isinstance(gradients, Gradients)
         finite = gradients.norm.isfinite()  # as the gradients themselves are
         total, norm = _sum_in_place(gradients.gradient, finite)
-        finite &= norm.isfinite()
+        finite &= norm.isfinite().cpu()
         self._count_dropped(gradients, finite)
         if pl_module.logs_now:
             pl_module.log("dropped_gradients", float(self.dropped_gradients))

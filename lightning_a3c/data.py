@@ -23,7 +23,7 @@ from lightning_a3c.envs import EnvConfig, Protocol, inspect
 from lightning_a3c.evaluation import EvaluationDataset
 from lightning_a3c.payloads import MakePayload, send_transitions
 from lightning_a3c.supervision import Supervision
-from lightning_a3c.types import Batch
+from lightning_a3c.types import Batch, Gradients
 from lightning_a3c.worker import CollectorJob, WorkerPrecision
 
 _PREDICT_CHUNK = 256  # observations at once
@@ -219,10 +219,14 @@ class CollectorDataModule(pl.LightningDataModule):
         return self._dataset
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """The payload only: the learner reads the rest, and would wait for the device to give it back."""
+        """What is computed with: the learner reads the rest, and would wait for the device to give it back."""
         if not isinstance(batch, Batch):
             return super().transfer_batch_to_device(batch, device, dataloader_idx)
-        return batch._replace(payload=super().transfer_batch_to_device(batch.payload, device, dataloader_idx))
+        payload = batch.payload
+        if isinstance(payload, Gradients):
+            gradient = super().transfer_batch_to_device(payload.gradient, device, dataloader_idx)
+            return batch._replace(payload=payload._replace(gradient=gradient))
+        return batch._replace(payload=super().transfer_batch_to_device(payload, device, dataloader_idx))
 
     def val_dataloader(self) -> EvaluationDataset | list[Any]:
         assert self.trainer is not None
