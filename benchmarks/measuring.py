@@ -104,7 +104,8 @@ def run_parts(
     """Env steps a second of each part alone, with one core and the device it computes on, for a sixth of `seconds`.
 
     A worker with `num_envs` environments steps and acts; learning is from 128 transitions, by the learner in data mode
-    and by the worker in gradient mode.
+    and by the worker in gradient mode. "env and acting in turn" is no part of its own: it shows what the two cost each
+    other by using the same caches.
     """
     os.sched_setaffinity(0, {core})
     import torch
@@ -131,9 +132,17 @@ def run_parts(
         with torch.autocast(worker_device, torch.bfloat16, enabled=bf16):
             policy(seen)
 
-    repeats: dict[str, tuple[Callable[[], object], int]] = {
-        "env": (lambda: env.step(actions), num_envs),
+    def step() -> None:
+        env.step(actions)
+
+    def step_and_act() -> None:
+        step()
+        act()
+
+    repeats: dict[str, tuple[Callable[[], None], int]] = {
+        "env": (step, num_envs),
         "acting": (act, num_envs),
+        "env and acting in turn": (step_and_act, num_envs),
         "learning": (_update(net, protocol, DEVICES[accelerator], bf16), BATCH_SIZE),
     }
     if DEVICES[accelerator] != worker_device:

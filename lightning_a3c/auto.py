@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
-import timeit
+import time
+from contextlib import closing
+from dataclasses import replace
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_info
 
+from lightning_a3c.collectors import Collectors, open_collectors
 from lightning_a3c.networks import device_of
-from lightning_a3c.policies import SoftmaxPolicy
-from lightning_a3c.processor import computes_in_bf16, fastest_matmul
+from lightning_a3c.pool import WorkerError
+from lightning_a3c.processor import computes_in_bf16
+from lightning_a3c.supervision import Supervision
 from lightning_a3c.worker import CPU, CollectorJob, WorkerPrecision
 
 _MOST_WORKERS = 8  # each worker more makes the data older
-_ROUNDS, _CALLS = 4, 5  # the first round also warms up, the best one counts
+_WARM_UP_SECONDS, _TRIAL_SECONDS = 2.0, 2.0  # of trying a device
+_SLOTS = 2  # of each worker meanwhile: one to fill, one to be read
 
 
 def auto_workers() -> int:
@@ -32,17 +37,24 @@ def auto_precision() -> WorkerPrecision:
     return precision
 
 
-def auto_device(job: CollectorJob) -> torch.device:
-    """The learner's device, where `job.net` lies, or the CPU if a worker acts faster there."""
+def auto_device(job: CollectorJob, num_workers: int) -> torch.device:
+    """The learner's device, where `job.net` lies, or the CPU if the workers collect faster there."""
     learner = device_of(job.net)
-    device = CPU if learner == CPU else faster_device(job, CPU, learner)
+    device = CPU if learner == CPU else fastest_device(job, num_workers, CPU, learner)
     rank_zero_info(f"data.worker_device auto: {device}")
     return device
 
 
-def faster_device(job: CollectorJob, *devices: torch.device) -> torch.device:
-    """The one on which a worker that has it for itself acts fastest for all its environments."""
-    return min(devices, key=lambda device: _seconds_to_act(job, device))
+def fastest_device(job: CollectorJob, num_workers: int, *devices: torch.device) -> torch.device:
+    """The one on which `num_workers` workers together collect fastest.
+
+    Each is tried for some seconds: one worker alone would not show how they share a GPU.
+    """
+    speeds = {
+        device: _steps_per_second(replace(job, device=device, synchronous=False), num_workers) for device in devices
+    }
+    rank_zero_info("env steps/s by device: " + ", ".join(f"{device} {speed:.0f}" for device, speed in speeds.items()))
+    return max(speeds, key=speeds.__getitem__)
 
 
 def require_usable(device: str) -> None:
@@ -56,14 +68,21 @@ def require_usable(device: str) -> None:
         ) from error
 
 
-def _seconds_to_act(job: CollectorJob, device: torch.device) -> float:
-    """Of one choice of actions for all of a worker's environments, copies to and from `device` included."""
-    policy = SoftmaxPolicy(job.detached().net.to(device))
-    observations = torch.zeros(job.env.num_envs, *job.observation_shape, dtype=getattr(torch, job.observation_dtype))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as workers do
-    try:
-        with fastest_matmul(device), job.autocast(device):
-            return min(timeit.repeat(lambda: policy(observations), number=_CALLS, repeat=_ROUNDS)) / _CALLS
-    finally:
-        torch.set_num_threads(threads)
+def _steps_per_second(job: CollectorJob, num_workers: int) -> float:
+    """Of workers that need not wait for a learner; 0 if one fails, as where a GPU's memory is too small for all."""
+    with closing(open_collectors(job, num_workers, _SLOTS, Supervision(max_restarts=0), states=None)) as collectors:
+        collectors.weights.publish(job.net)
+        try:
+            collectors.take(1)
+            _collect(collectors, _WARM_UP_SECONDS)  # until all have begun
+            return _collect(collectors, _TRIAL_SECONDS)
+        except WorkerError:
+            return 0.0
+
+
+def _collect(collectors: Collectors, seconds: float) -> float:
+    begun_at, env_steps = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - begun_at) < seconds or not env_steps:
+        message, _ = collectors.take(1)
+        env_steps += int(message.report.env_steps.sum())
+    return env_steps / elapsed

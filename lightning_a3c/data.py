@@ -54,9 +54,9 @@ class CollectorDataModule(pl.LightningDataModule):
             rounded weights, in half the time where the processor computes in bfloat16; "auto" takes it there and
             "32-true" elsewhere. The learner's is `trainer.precision`, or `AutoPrecision` among `trainer.plugins`.
         worker_device: where the workers' networks compute. On "cuda", say, each worker has a copy of the weights there
-            and acts for all its environments at once; environments always step on the CPU. "auto" tries the
-            learner's device before training and takes the CPU if that acts faster; name one instead where
-            `synchronous` runs are to be the same, since which is faster may change.
+            and acts for all its environments at once; environments always step on the CPU. "auto" has the workers
+            collect on the CPU and on the learner's device for some seconds before training, and takes the faster; name
+            one instead where `synchronous` runs are to be the same, since which is faster may change.
         learner_threads: PyTorch threads of this process while workers run; None takes the cores that
             the workers leave, at least one.
         supervision: when workers that fail are started again, and when the run ends instead.
@@ -188,7 +188,9 @@ class CollectorDataModule(pl.LightningDataModule):
             precision=self.worker_precision,
             first_update=first_update,
         )
-        device = auto_device(job) if self.worker_device == "auto" else torch.device(self.worker_device)
+        device = (
+            auto_device(job, self.num_workers) if self.worker_device == "auto" else torch.device(self.worker_device)
+        )
         return CollectorDataset(
             replace(job, device=device),
             net,

@@ -24,6 +24,7 @@ from lightning_a3c.files import replacing
 from lightning_a3c.module import A3CModule
 from lightning_a3c.playback import require_rendering
 from lightning_a3c.types import Prediction
+from lightning_a3c.version import __version__
 from lightning_a3c.video import preview, record_episode, require_encoder
 
 
@@ -175,8 +176,8 @@ def machine() -> dict[str, str | int | float]:
         "os": platform.platform(),
         "python": platform.python_version(),
     }
-    packages = ("lightning-a3c", "torch", "pytorch-lightning", "gymnasium", "ale-py")
-    return facts | {package: version(package) for package in packages}
+    packages = ("torch", "pytorch-lightning", "gymnasium", "ale-py")
+    return facts | {"lightning-a3c": __version__} | {package: version(package) for package in packages}
 
 
 def _cpu_name() -> str:

@@ -9,14 +9,22 @@ import torch
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 
-from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig, GradientParallel
-from lightning_a3c.auto import faster_device
+from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig, GradientParallel, auto
 from lightning_a3c.dataset import CollectorDataset
+from lightning_a3c.losses import A2CLoss
 from lightning_a3c.networks import MLP
+from lightning_a3c.payloads import MakePayload, SendGradients
 from lightning_a3c.types import Batch
+from lightning_a3c.worker import CPU
 from tests.other_device import OTHER, OtherAccelerator, OtherDevice
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
+
+
+@pytest.fixture
+def short_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auto, "_WARM_UP_SECONDS", 0.1)
+    monkeypatch.setattr(auto, "_TRIAL_SECONDS", 0.4)
 
 
 def data(env_id: str = "CartPole-v1", num_workers: int = 2, worker_device: str = "cpu") -> CollectorDataModule:
@@ -71,7 +79,8 @@ def train(mode: str, stream: CollectorDataModule, **where: object) -> tuple[A3CM
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "PongNoFrameskip-v4"])
 def test_three_updates_on_a_gpu_are_those_on_the_cpu(mode: str, env_id: str) -> None:
     on_cpu, _ = train(mode, data(env_id), accelerator="cpu")
-    on_gpu, watch = train(mode, data(env_id), accelerator="gpu")
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        on_gpu, watch = train(mode, data(env_id), accelerator="gpu")
     assert watch.devices == {"cuda"}
     assert watch.pins
     for name, tensor in on_cpu.state_dict().items():
@@ -93,10 +102,12 @@ def test_three_updates_on_another_device_are_those_on_the_cpu(mode: str, env_id:
 
 
 @needs_gpu
+@pytest.mark.usefixtures("short_trials")
 @pytest.mark.parametrize("mode", ["data", "gradient"])
-def test_workers_on_a_gpu_give_the_updates_of_those_on_the_cpu(mode: str) -> None:
+@pytest.mark.parametrize("worker_device", ["cuda", "auto"])
+def test_workers_on_a_gpu_give_the_updates_of_those_on_the_cpu(mode: str, worker_device: str) -> None:
     on_cpu, _ = train(mode, data(), accelerator="cpu")
-    on_gpu, _ = train(mode, data(worker_device="cuda"), accelerator="gpu")
+    on_gpu, _ = train(mode, data(worker_device=worker_device), accelerator="gpu")
     for name, tensor in on_cpu.state_dict().items():
         torch.testing.assert_close(on_gpu.state_dict()[name].cpu(), tensor, atol=1e-5, rtol=1e-4)
 
@@ -125,15 +136,40 @@ class SlowOn(nn.Module):
         return logits, values
 
 
-@pytest.mark.parametrize(("slow", "fast"), [(torch.device("cpu"), OTHER), (OTHER, torch.device("cpu"))])
-def test_auto_takes_the_device_on_which_a_worker_acts_faster(slow: torch.device, fast: torch.device) -> None:
-    with OtherDevice(), closing(data().dataset(SlowOn(slow))) as stream:
-        assert faster_device(stream.job, slow, fast) == fast
+@pytest.mark.usefixtures("short_trials")
+@pytest.mark.parametrize(("slow", "fast"), [(CPU, OTHER), (OTHER, CPU)])
+def test_auto_takes_the_device_on_which_workers_collect_faster(slow: torch.device, fast: torch.device) -> None:
+    with OtherDevice(), closing(data(num_workers=0).dataset(SlowOn(slow))) as stream:
+        assert auto.fastest_device(stream.job, 0, slow, fast) == fast
+
+
+@pytest.mark.usefixtures("short_trials")
+@pytest.mark.parametrize("mode", ["data", "gradient"])
+def test_what_auto_tries_leaves_no_trace_in_the_run(mode: str) -> None:
+    on_cpu, _ = train(mode, data(num_workers=0), accelerator="cpu")
+    with OtherDevice():
+        on_other, _ = train(
+            mode,
+            data(num_workers=0, worker_device="auto"),
+            accelerator=OtherAccelerator(),
+            strategy=SingleDeviceStrategy(OTHER),
+        )
+        weights = {name: tensor.cpu() for name, tensor in on_other.state_dict().items()}
+    for name, tensor in on_cpu.state_dict().items():
+        torch.testing.assert_close(weights[name], tensor)
+
+
+@pytest.mark.usefixtures("short_trials")
+@pytest.mark.parametrize("mode", ["data", "gradient"])
+def test_auto_does_not_take_a_device_on_which_workers_fail(mode: str) -> None:
+    maker = SendGradients(A2CLoss()) if mode == "gradient" else None
+    with closing(data().dataset(MLP((4,), 2), make_payload=maker)) as stream:
+        assert auto.fastest_device(stream.job, 2, torch.device("meta"), CPU) == CPU
 
 
 def test_auto_leaves_workers_on_the_cpu_when_the_learner_is() -> None:
     with closing(data(worker_device="auto").dataset(MLP((4,), 2))) as stream:
-        assert stream.job.device == torch.device("cpu")
+        assert stream.job.device == CPU
 
 
 @pytest.mark.parametrize("mode", ["data", "gradient"])
@@ -143,12 +179,17 @@ def test_a_learner_on_the_cpu_pins_no_memory(mode: str) -> None:
     assert not watch.pins
 
 
-def test_only_the_payload_travels_to_the_learners_device() -> None:
+@pytest.mark.parametrize(
+    ("make_payload", "travel"),
+    [(None, {"observations", "actions", "returns"}), (SendGradients(A2CLoss()), {"gradient"})],
+)
+def test_only_what_is_computed_with_travels_to_the_learners_device(
+    make_payload: MakePayload | None, travel: set[str]
+) -> None:
     stream = data()
-    dataset = stream.dataset(A3CModule.for_data(stream).net)
-    batch = next(iter(dataset))
-    dataset.close()
+    with closing(stream.dataset(A3CModule.for_data(stream).net, make_payload=make_payload)) as dataset:
+        batch = next(iter(dataset))
     moved = stream.transfer_batch_to_device(batch, torch.device("meta"), 0)
-    assert {tensor.device.type for tensor in moved.payload} == {"meta"}
+    assert {name for name, tensor in moved.payload._asdict().items() if tensor.device.type == "meta"} == travel
     assert moved.report is batch.report
     assert moved.policy_lag is batch.policy_lag
