@@ -37,22 +37,24 @@ def auto_precision() -> WorkerPrecision:
     return precision
 
 
-def auto_device(job: CollectorJob, num_workers: int) -> torch.device:
+def auto_device(job: CollectorJob, num_workers: int, supervision: Supervision) -> torch.device:
     """The learner's device, where `job.net` lies, or the CPU if the workers collect faster there."""
     learner = device_of(job.net)
-    device = CPU if learner == CPU else fastest_device(job, num_workers, CPU, learner)
+    device = CPU if learner == CPU else fastest_device(job, num_workers, supervision, CPU, learner)
     rank_zero_info(f"data.worker_device auto: {device}")
     return device
 
 
-def fastest_device(job: CollectorJob, num_workers: int, *devices: torch.device) -> torch.device:
-    """The one on which `num_workers` workers together collect fastest.
+def fastest_device(
+    job: CollectorJob, num_workers: int, supervision: Supervision, *devices: torch.device
+) -> torch.device:
+    """The one on which `num_workers` workers together collect fastest, none of them failing.
 
     Each is tried for some seconds: one worker alone would not show how they share a GPU.
     """
-    speeds = {
-        device: _steps_per_second(replace(job, device=device, synchronous=False), num_workers) for device in devices
-    }
+    no_second_try = replace(supervision, max_restarts=0)
+    trials = {device: replace(job, device=device, synchronous=False) for device in devices}
+    speeds = {device: _steps_per_second(trial, num_workers, no_second_try) for device, trial in trials.items()}
     rank_zero_info("env steps/s by device: " + ", ".join(f"{device} {speed:.0f}" for device, speed in speeds.items()))
     return max(speeds, key=speeds.__getitem__)
 
@@ -68,15 +70,16 @@ def require_usable(device: str) -> None:
         ) from error
 
 
-def _steps_per_second(job: CollectorJob, num_workers: int) -> float:
+def _steps_per_second(job: CollectorJob, num_workers: int, supervision: Supervision) -> float:
     """Of workers that need not wait for a learner; 0 if one fails, as where a GPU's memory is too small for all."""
-    with closing(open_collectors(job, num_workers, _SLOTS, Supervision(max_restarts=0), states=None)) as collectors:
+    with closing(open_collectors(job, num_workers, _SLOTS, supervision, states=None)) as collectors:
         collectors.weights.publish(job.net)
         try:
             collectors.take(1)
             _collect(collectors, _WARM_UP_SECONDS)  # until all have begun
             return _collect(collectors, _TRIAL_SECONDS)
-        except WorkerError:
+        except WorkerError as error:
+            rank_zero_info(f"data.worker_device auto: workers cannot use {job.device}: {error}")
             return 0.0
 
 

@@ -188,9 +188,10 @@ class CollectorDataModule(pl.LightningDataModule):
             precision=self.worker_precision,
             first_update=first_update,
         )
-        device = (
-            auto_device(job, self.num_workers) if self.worker_device == "auto" else torch.device(self.worker_device)
-        )
+        if self.worker_device == "auto":
+            device = auto_device(job, self.num_workers, self.supervision)
+        else:
+            device = torch.device(self.worker_device)
         return CollectorDataset(
             replace(job, device=device),
             net,

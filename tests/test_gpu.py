@@ -14,6 +14,7 @@ from lightning_a3c.dataset import CollectorDataset
 from lightning_a3c.losses import A2CLoss
 from lightning_a3c.networks import MLP
 from lightning_a3c.payloads import MakePayload, SendGradients
+from lightning_a3c.supervision import Supervision
 from lightning_a3c.types import Batch
 from lightning_a3c.worker import CPU
 from tests.other_device import OTHER, OtherAccelerator, OtherDevice
@@ -140,7 +141,7 @@ class SlowOn(nn.Module):
 @pytest.mark.parametrize(("slow", "fast"), [(CPU, OTHER), (OTHER, CPU)])
 def test_auto_takes_the_device_on_which_workers_collect_faster(slow: torch.device, fast: torch.device) -> None:
     with OtherDevice(), closing(data(num_workers=0).dataset(SlowOn(slow))) as stream:
-        assert auto.fastest_device(stream.job, 0, slow, fast) == fast
+        assert auto.fastest_device(stream.job, 0, Supervision(), slow, fast) == fast
 
 
 @pytest.mark.usefixtures("short_trials")
@@ -164,7 +165,7 @@ def test_what_auto_tries_leaves_no_trace_in_the_run(mode: str) -> None:
 def test_auto_does_not_take_a_device_on_which_workers_fail(mode: str) -> None:
     maker = SendGradients(A2CLoss()) if mode == "gradient" else None
     with closing(data().dataset(MLP((4,), 2), make_payload=maker)) as stream:
-        assert auto.fastest_device(stream.job, 2, torch.device("meta"), CPU) == CPU
+        assert auto.fastest_device(stream.job, 2, Supervision(), torch.device("meta"), CPU) == CPU
 
 
 def test_auto_leaves_workers_on_the_cpu_when_the_learner_is() -> None:
