@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -92,6 +93,9 @@ class StopOnSignal(pl.Callback):
         self._previous: Any = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        # Lightning's handler logs before it takes note of SIGTERM. Where that interrupts the writing of another log
+        # line, Python raises, logging swallows the error, and the signal would be lost.
+        logging.getLogger("pytorch_lightning.trainer.connectors.signal_connector").setLevel(logging.WARNING)
         if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
             self._previous = signal.signal(signal.SIGUSR1, self._stop)
 

@@ -1,17 +1,22 @@
 """Training as users run it: trainer.fit with real collectors."""
 
+import io
+import logging
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from lightning_a3c import (
     A3CModule,
@@ -19,6 +24,7 @@ from lightning_a3c import (
     EnvConfig,
     GradientParallel,
     StopAfterEnvSteps,
+    StopOnSignal,
     StopWhenSolved,
 )
 from lightning_a3c.module import NonFiniteLoss
@@ -262,6 +268,46 @@ def test_too_many_skipped_updates_in_a_row_end_training_with_the_last_good_weigh
     saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert {int(state["step"]) for state in saved["optimizer_states"][0]["state"].values()} == {4}
     assert all(tensor.isfinite().all() for tensor in saved["state_dict"].values())
+
+
+class Interrupting(io.RawIOBase):
+    """A stream in the middle of whose first write SIGTERM arrives."""
+
+    def __init__(self) -> None:
+        self.signals = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        if not self.signals:
+            self.signals += 1
+            os.kill(os.getpid(), signal.SIGTERM)
+        return len(content)
+
+
+class LogsToInterrupting(pl.Callback):
+    """Logs lines to a standard error whose first write SIGTERM interrupts."""
+
+    def __init__(self) -> None:
+        self.raw = Interrupting()
+        self.errors = io.TextIOWrapper(io.BufferedWriter(self.raw), line_buffering=True)
+
+    def on_train_batch_end(self, *args: object) -> None:
+        logger, handler = logging.getLogger("pytorch_lightning"), logging.StreamHandler(self.errors)
+        logger.addHandler(handler)
+        with redirect_stderr(self.errors):
+            logger.warning("a line")
+        logger.removeHandler(handler)
+
+
+def test_sigterm_in_the_middle_of_a_log_line_ends_training(tmp_path: Path) -> None:
+    stream = data(num_workers=0)
+    module = A3CModule.for_data(stream)
+    callback = LogsToInterrupting()
+    with pytest.raises(SIGTERMException):
+        trainer("data", tmp_path, callback, StopOnSignal(), max_steps=10).fit(module, datamodule=stream)
+    assert callback.raw.signals == 1
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
