@@ -19,8 +19,9 @@ from torch.utils.data import DataLoader
 
 from lightning_a3c.auto import auto_device, auto_precision, auto_workers, require_usable
 from lightning_a3c.dataset import CollectorDataset
-from lightning_a3c.envs import EnvConfig, Protocol, inspect
+from lightning_a3c.envs import EnvConfig, inspect
 from lightning_a3c.evaluation import EvaluationDataset
+from lightning_a3c.observation_file import open_observations
 from lightning_a3c.payloads import MakePayload, send_transitions
 from lightning_a3c.supervision import Supervision
 from lightning_a3c.types import Batch, Gradients
@@ -144,7 +145,7 @@ class CollectorDataModule(pl.LightningDataModule):
         self.validate_in_fit = validate_in_fit
         self.seed = seed
         self._observations = (
-            None if predict_observations is None else _open_observations(predict_observations, self.protocol)
+            None if predict_observations is None else open_observations(predict_observations, self.protocol)
         )
         self.make_payload: MakePayload = send_transitions
         self._dataset: CollectorDataset | None = None
@@ -289,18 +290,3 @@ class CollectorDataModule(pl.LightningDataModule):
         if self._dataset is not None:
             self._dataset.close()
             self._dataset = None
-
-
-def _open_observations(path: str, protocol: Protocol) -> np.ndarray:
-    """The array in `path`, left on disk; refused unless it looks like observations of `protocol`."""
-    try:
-        observations: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"data.predict_observations {path} cannot be read as a NumPy file: {error}") from error
-    shape, dtype = ("n", *protocol.observation_shape), protocol.observation_dtype
-    if observations.shape[1:] != protocol.observation_shape or observations.dtype.name != dtype:
-        raise ValueError(
-            f"data.predict_observations {path} holds {observations.dtype.name} {observations.shape}; "
-            f"{protocol.env_id} has observations {dtype} ({', '.join(map(str, shape))})"
-        )
-    return observations

@@ -54,6 +54,7 @@ def never(*names):
 ROOMS = {
     "types": only("torch"),
     "envs": only("gymnasium", "ale_py", "numpy", "env_checks"),
+    "observation_file": only("numpy", "envs"),
     "env_checks": only("gymnasium", "numpy"),
     "replay": only("gymnasium", "ale_py", "numpy", "torch", never=["torch.multiprocessing"]),
     "supervision": only(),
