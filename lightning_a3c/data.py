@@ -23,6 +23,7 @@ from lightning_a3c.envs import EnvConfig, inspect
 from lightning_a3c.evaluation import EvaluationDataset
 from lightning_a3c.observation_file import open_observations
 from lightning_a3c.payloads import MakePayload, send_transitions
+from lightning_a3c.processor import threads_beside
 from lightning_a3c.supervision import Supervision
 from lightning_a3c.types import Batch, Gradients
 from lightning_a3c.worker import CollectorJob, WorkerPrecision
@@ -190,7 +191,8 @@ class CollectorDataModule(pl.LightningDataModule):
             first_update=first_update,
         )
         if self.worker_device == "auto":
-            device = auto_device(job, self.num_workers, self.supervision)
+            with threads_beside(self.num_workers, self.learner_threads):  # as it will be
+                device = auto_device(job, self.num_workers, self.supervision)
         else:
             device = torch.device(self.worker_device)
         return CollectorDataset(

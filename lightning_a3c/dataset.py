@@ -16,7 +16,7 @@ from lightning_a3c.collectors import Collectors, open_collectors
 from lightning_a3c.heap import keep_freed_memory
 from lightning_a3c.networks import device_of
 from lightning_a3c.pool import Interrupted, WorkerError
-from lightning_a3c.processor import fastest_matmul
+from lightning_a3c.processor import fastest_matmul, threads_beside
 from lightning_a3c.supervision import Supervision
 from lightning_a3c.types import Batch
 from lightning_a3c.worker import CollectorJob, CollectorState
@@ -133,11 +133,7 @@ class CollectorDataset(IterableDataset[Batch]):
         )
         keep_freed_memory()  # from here on: what was needed once, to open them, goes back to the system
         self._settings.enter_context(fastest_matmul(device_of(self.net)))
-        if self.num_workers:
-            threads = torch.get_num_threads()
-            self._settings.callback(torch.set_num_threads, threads)
-            # threads that wait for a core that a worker has are worse than no threads
-            torch.set_num_threads(self.learner_threads or max(1, threads - self.num_workers))
+        self._settings.enter_context(threads_beside(self.num_workers, self.learner_threads))
         return collectors
 
     def _next_batch(self) -> Batch:

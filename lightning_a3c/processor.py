@@ -33,6 +33,21 @@ def fastest_matmul(device: torch.device) -> Iterator[None]:
         torch.set_float32_matmul_precision("highest")
 
 
+@contextmanager
+def threads_beside(num_workers: int, threads: int | None = None) -> Iterator[None]:
+    """Within it this process computes with `threads` threads of PyTorch, by default with what `num_workers` leave.
+
+    Threads that wait for a core that a worker has are worse than no threads, and while they wait they keep others busy.
+    """
+    before = torch.get_num_threads()
+    if num_workers:
+        torch.set_num_threads(threads or max(1, before - num_workers))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def onednn_multiplies(inputs: Tensor) -> bool:
     """Whether oneDNN multiplies such matrices: in bfloat16 always, in float32 within `fastest_matmul` or if told to."""
     if inputs.device.type != "cpu":

@@ -168,6 +168,24 @@ def test_auto_does_not_take_a_device_on_which_workers_fail(mode: str) -> None:
         assert auto.fastest_device(stream.job, 2, Supervision(), torch.device("meta"), CPU) == CPU
 
 
+def test_auto_tries_devices_with_the_threads_that_training_will_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = []
+
+    def pick(*job: object) -> torch.device:
+        threads.append(torch.get_num_threads())
+        return CPU
+
+    monkeypatch.setattr("lightning_a3c.data.auto_device", pick)
+    before = torch.get_num_threads()
+    stream = data(worker_device="auto")
+    stream.learner_threads = before + 1
+    with closing(stream.dataset(MLP((4,), 2))) as dataset:
+        next(iter(dataset))
+        threads.append(torch.get_num_threads())
+    assert threads == [before + 1, before + 1]
+    assert torch.get_num_threads() == before
+
+
 def test_auto_leaves_workers_on_the_cpu_when_the_learner_is() -> None:
     with closing(data(worker_device="auto").dataset(MLP((4,), 2))) as stream:
         assert stream.job.device == CPU
