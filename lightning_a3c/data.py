@@ -191,7 +191,7 @@ class CollectorDataModule(pl.LightningDataModule):
             first_update=first_update,
         )
         if self.worker_device == "auto":
-            with threads_beside(self.num_workers, self.learner_threads):  # as it will be
+            with threads_beside(self.num_workers, self.learner_threads):  # as while training
                 device = auto_device(job, self.num_workers, self.supervision)
         else:
             device = torch.device(self.worker_device)
