@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from arguments import duration, figure_file, output_file
 from measuring import measure_system, percentages, run_training
 
 MODES = ("data", "gradient")
@@ -65,9 +66,9 @@ def plot(rows: Rows, path: Path) -> None:
 def main() -> None:
     """Measure, print each row when it is there, and write what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=30.0, help="measured time of each row (default 30)")
-    parser.add_argument("--json", type=Path, help="also write the numbers here")
-    parser.add_argument("--plot", type=Path, help="also draw them here (.png, .svg)")
+    parser.add_argument("--seconds", type=duration, default=30.0, help="measured time of each row (default 30)")
+    parser.add_argument("--json", type=output_file, help="also write the numbers here")
+    parser.add_argument("--plot", type=figure_file, help="also draw them here (.png, .svg)")
     args = parser.parse_args()
 
     from lightning_a3c.recording import machine  # here, or what is measured would import Lightning too

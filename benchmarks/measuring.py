@@ -10,9 +10,12 @@ import os
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import process_tree
+
+if TYPE_CHECKING:
+    from seed_runs import Mode
 
 PONG = "PongNoFrameskip-v4"
 MAX_WARM_UP = 10.0  # seconds
@@ -64,9 +67,9 @@ class Window:
         return True
 
 
-def run_training(mode: Literal["data", "gradient", "lock_step"], seconds: float, **changes: Any) -> Speed:
-    """This package at the seed's constants, but for `changes` of `seed_runs.fit`."""
-    from seed_runs import fit
+def run_training(mode: Mode, seconds: float, accelerator: str = "cpu", bf16: bool = False, **changes: Any) -> Speed:
+    """This package at the seed's constants, but for `changes` of `seed_runs.collectors`."""
+    from seed_runs import collectors, fit
 
     window = Window(seconds)
     lags: list[float] = []
@@ -76,8 +79,7 @@ def run_training(mode: Literal["data", "gradient", "lock_step"], seconds: float,
             lags.append(float(batch.policy_lag.float().mean()))
         return window.tick(module.progress.env_steps)
 
-    in_lock_step = mode == "lock_step"
-    fit("gradient" if mode == "gradient" else "data", PONG, after_update, synchronous=in_lock_step, **changes)
+    fit(mode, collectors(mode, PONG, bf16=bf16, **changes), after_update, bf16=bf16, accelerator=accelerator)
     return Speed(window.steps_per_second, window.cpu, sum(lags) / len(lags))
 
 

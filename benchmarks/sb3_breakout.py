@@ -18,6 +18,7 @@ from pathlib import Path
 import ale_py
 import gymnasium
 import torch
+from arguments import duration
 from stable_baselines3 import A2C
 from stable_baselines3.common.env_util import make_atari_env
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -38,7 +39,7 @@ def make_env(seed: int) -> VecFrameStack:
 def main() -> None:
     """Train, then test."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--minutes", type=duration, default=30.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()

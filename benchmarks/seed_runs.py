@@ -30,50 +30,64 @@ class AfterUpdate(pl.Callback):
             trainer.should_stop = True
 
 
-def fit(
-    mode: Literal["data", "gradient"],
+Mode = Literal["data", "gradient", "lock_step"]  # the last: data mode with `data.synchronous`
+
+
+def collectors(
+    mode: Mode,
     env_id: str,
-    after_update: Callable[[A3CModule, Batch], bool],
-    synchronous: bool = False,
+    *,
     supervision: Supervision | None = None,
     num_workers: int = 4,
     num_envs: int = 8,
     env_threads: int = 1,
     slots_per_worker: int | None = None,
     bf16: bool = False,
-    accelerator: str = "cpu",
     worker_device: str = "cpu",
-) -> None:
-    """Train, 128 transitions an update, until `after_update` returns true; all in bfloat16 or nothing."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
-    data = CollectorDataModule(
+) -> CollectorDataModule:
+    """128 transitions an update; raises ValueError, before a process is started, if that cannot be."""
+    return CollectorDataModule(
         env=EnvConfig(id=env_id, num_envs=num_envs, num_threads=env_threads),
         num_workers=num_workers,
         n_steps=4,
         discount=0.99,
-        micro_batch_size=32 if mode == "data" or synchronous else 64,
+        micro_batch_size=64 if mode == "gradient" else 32,
         batch_size=128,
         slots_per_worker=slots_per_worker,
         seed=0,
-        synchronous=synchronous,
+        synchronous=mode == "lock_step",
         worker_precision="bf16-true" if bf16 else "32-true",
         worker_device=worker_device,
         supervision=supervision or Supervision(),
     )
+
+
+def fit(
+    mode: Mode,
+    data: CollectorDataModule,
+    after_update: Callable[[A3CModule, Batch], bool],
+    *,
+    bf16: bool = False,
+    accelerator: str = "cpu",
+) -> None:
+    """Train until `after_update` returns true; `bf16` is of the learner, where it computes."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    workers_learn = mode == "gradient"
     callbacks: list[pl.Callback] = [AfterUpdate(after_update)]
-    if mode == "gradient":
+    if workers_learn:
         callbacks.append(GradientParallel(max_norm=CLIP_NORM))
     trainer = pl.Trainer(
         accelerator=accelerator,
         devices=1,
-        precision="bf16-mixed" if bf16 and mode == "data" else "32-true",
+        precision="bf16-mixed" if bf16 and not workers_learn else "32-true",
         max_epochs=-1,
-        gradient_clip_val=CLIP_NORM if mode == "data" else None,
+        gradient_clip_val=None if workers_learn else CLIP_NORM,
         callbacks=callbacks,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(A3CModule.for_data(data, mode=mode), datamodule=data)
+    module = A3CModule.for_data(data, mode="gradient" if workers_learn else "data")
+    trainer.fit(module, datamodule=data)

@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 import process_tree
 import psutil
-from seed_runs import fit
+from arguments import duration
+from seed_runs import collectors, fit
 
 from lightning_a3c import A3CModule, Supervision
 from lightning_a3c.types import Batch
@@ -108,13 +109,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--env", default="PongNoFrameskip-v4", help="any id that lightning_a3c knows")
     parser.add_argument("--mode", choices=["data", "gradient"], default="data")
-    parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--kill-every", type=float, metavar="SECONDS", help="kill or stop a worker this often")
+    parser.add_argument("--minutes", type=duration, default=10.0)
+    parser.add_argument("--kill-every", type=duration, metavar="SECONDS", help="kill or stop a worker this often")
     args = parser.parse_args()
-    if args.minutes <= 0:
-        parser.error(f"--minutes must be > 0, got {args.minutes}")
+    try:
+        data = collectors(args.mode, args.env, supervision=Supervision(max_restarts=1000, window=60, timeout=30))
+    except ValueError as error:
+        parser.error(str(error))
     soak = Soak(args.minutes * 60, args.kill_every)
-    fit(args.mode, args.env, soak, supervision=Supervision(max_restarts=1000, window=60, timeout=30))
+    fit(args.mode, data, soak)
     print(soak.growth())
 
 

@@ -23,7 +23,19 @@ from pathlib import Path
 from statistics import fmean, harmonic_mean
 from typing import Any
 
-from measuring import CORES, DEVICES, Speed, measure, measure_system, percentages, run_parts, run_sb3, run_training
+from arguments import count, duration, figure_file, output_file
+from measuring import (
+    CORES,
+    DEVICES,
+    PONG,
+    Speed,
+    measure,
+    measure_system,
+    percentages,
+    run_parts,
+    run_sb3,
+    run_training,
+)
 
 OURS = ("data", "gradient", "lock_step")
 SYSTEMS = (*OURS, "sb3")
@@ -124,29 +136,39 @@ def _names(text: str) -> list[str]:
 def main() -> None:
     """Measure what was asked for, then print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=60.0, help="measured time of each system (default 60)")
-    parser.add_argument("--rounds", type=int, default=1, help="in which it is measured (default 1)")
+    parser.add_argument("--seconds", type=duration, default=60.0, help="measured time of each system (default 60)")
+    parser.add_argument("--rounds", type=count, default=1, help="in which it is measured (default 1)")
     parser.add_argument("--only", type=_names, default=[*SYSTEMS, "parts"], help="of data,gradient,lock_step,sb3,parts")
-    parser.add_argument("--num-workers", type=int, default=4, help="of ours (default 4)")
-    parser.add_argument("--num-envs", type=int, default=8, help="of each of our workers (default 8)")
-    parser.add_argument("--env-threads", type=int, default=1, help="of each of our workers (default 1)")
-    parser.add_argument("--slots-per-worker", type=int, help="of ours (default: those of two updates, shared)")
+    parser.add_argument("--num-workers", type=count, default=4, help="of ours (default 4)")
+    parser.add_argument("--num-envs", type=count, default=8, help="of each of our workers (default 8)")
+    parser.add_argument("--env-threads", type=count, default=1, help="of each of our workers (default 1)")
+    parser.add_argument("--slots-per-worker", type=count, help="of ours (default: those of two updates, shared)")
     parser.add_argument("--bf16", action="store_true", help="networks in bfloat16, but for stable-baselines3's")
     parser.add_argument("--accelerator", choices=DEVICES, default="cpu", help="of the learners (default cpu)")
     parser.add_argument("--worker-device", choices=DEVICES.values(), default="cpu", help="of our workers (default cpu)")
-    parser.add_argument("--json", type=Path, help="also write the numbers here")
-    parser.add_argument("--plot", type=Path, help="also draw them here (.png, .svg)")
+    parser.add_argument("--json", type=output_file, help="also write the numbers here")
+    parser.add_argument("--plot", type=figure_file, help="also draw them here (.png, .svg)")
     args = parser.parse_args()
 
-    from lightning_a3c.recording import machine  # here, or what is measured would import Lightning too
+    from seed_runs import collectors  # here, or what is measured would import Lightning too
 
-    print("{cpu}, {cores} cores, torch {torch}, GPU {gpu}".format(**machine()))
+    from lightning_a3c.recording import machine
+
+    names = ("num_workers", "num_envs", "env_threads", "slots_per_worker", "bf16", "worker_device")
+    ours = {name: getattr(args, name) for name in names}
+    about_machine = machine()
+    if args.accelerator == "gpu" and about_machine["gpu"] == "none":
+        parser.error("--accelerator gpu: PyTorch sees no CUDA GPU here; leave it out to measure on the CPU")
+    try:
+        for name in (name for name in OURS if name in args.only):
+            collectors(name, PONG, **ours)
+    except ValueError as error:
+        parser.error(f"{name} mode cannot be run so (or leave it out of --only): {error}")
+    print("{cpu}, {cores} cores, torch {torch}, GPU {gpu}".format(**about_machine))
     if "sb3" in args.only and not (find_spec("stable_baselines3") and find_spec("cv2")):
         print("no stable_baselines3 (or its OpenCV) to compare with: pip install 'lightning-a3c[benchmarks]'")
         args.only.remove("sb3")
-    names = ("num_workers", "num_envs", "env_threads", "slots_per_worker", "bf16", "accelerator", "worker_device")
-    ours = {name: getattr(args, name) for name in names}
-    runs = {name: partial(run_training, name, **ours) for name in OURS}
+    runs = {name: partial(run_training, name, accelerator=args.accelerator, **ours) for name in OURS}
     runs["sb3"] = partial(run_sb3, accelerator=args.accelerator)
     runs = {name: run for name, run in runs.items() if name in args.only}
     systems, parts = measure_in_turns(args, runs)
@@ -157,10 +179,11 @@ def main() -> None:
         print("\n" + parts_table(parts, rooflines))
     if args.json:
         result = {
-            **machine(),
+            **about_machine,
             "seconds": args.seconds,
             "rounds": args.rounds,
             **ours,
+            "accelerator": args.accelerator,
             "systems": systems,
             "parts": parts,
             "rooflines": rooflines,
