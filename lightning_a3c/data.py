@@ -66,7 +66,9 @@ class CollectorDataModule(pl.LightningDataModule):
         eval_policy: act by sampling, as in training, or take the likeliest action.
         predict_observations: NumPy file (`.npy`) of observations [n, *observation_shape] for `predict`.
         validate_in_fit: also validate after each epoch of `fit`.
-        seed: of environments and action sampling; None takes PyTorch's, as set by `seed_everything`.
+        seed: of environments and action sampling; None takes PyTorch's, as set by `seed_everything`. Asynchronous
+            workers leave the no-ops that begin an Atari game to chance, unless its actions are sticky: ALE would load
+            the game a second time, and chance decides anyway which weights act.
     """
 
     def __init__(

@@ -227,6 +227,15 @@ def sticky_actions(config: EnvConfig) -> float:
     return own if config.atari.sticky_actions is None else config.atari.sticky_actions
 
 
+def seeds_slowly(config: EnvConfig) -> bool:
+    """Whether a seed costs time and gives little: ALE loads each game again for it, which takes a tenth of a second.
+
+    Without one, chance draws the no-ops that begin an episode. Sticky actions would then be repeated at the same steps
+    in all games, so for those the answer is no.
+    """
+    return is_atari(spec_of(config.id)) and sticky_actions(config) == 0
+
+
 class LifeLoss(VectorWrapper):
     """Adds `info["life_lost"]`: bool [num_envs], true where a life went but the game goes on."""
 

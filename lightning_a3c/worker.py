@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from lightning_a3c.channel import ChannelWriter
 from lightning_a3c.env_checks import Whereabouts
-from lightning_a3c.envs import EnvConfig, clips_rewards, make_vector_env
+from lightning_a3c.envs import EnvConfig, clips_rewards, make_vector_env, seeds_slowly
 from lightning_a3c.fork_server import STOP_SIGNALS
 from lightning_a3c.heap import keep_freed_memory
 from lightning_a3c.payloads import MakePayload
@@ -131,6 +131,7 @@ class Collector:
         start: 0 for the first of this rank, 1 for the one started after its failure, …; each plays other episodes.
         weights: the learner's snapshots; one must have been published before `collect`.
         whereabouts: told which call of an environment is under way.
+        seeded: whether the job's seed decides how the environments begin, or chance.
     """
 
     def __init__(
@@ -140,6 +141,7 @@ class Collector:
         weights: SharedWeights,
         start: int = 0,
         whereabouts: Whereabouts | None = None,
+        seeded: bool = True,
     ) -> None:
         entropy = [job.seed, rank, start] if start else [job.seed, rank]
         env_seed, policy_seed = (int(s) for s in np.random.SeedSequence(entropy).generate_state(2) >> 1)
@@ -156,7 +158,7 @@ class Collector:
             n_steps=job.n_steps,
             discount=job.discount,
             clip_rewards=clips_rewards(job.env),
-            seed=env_seed,
+            seed=env_seed if seeded else None,
             on_policy=job.synchronous,
         )
 
@@ -221,7 +223,9 @@ def run_worker(
     try:
         own_job = CollectorJob.load(job)
         with fastest_matmul(own_job.device):
-            collector = Collector(own_job, rank, weights, start, Whereabouts(writer.status.numpy()))
+            # between asynchronous processes chance decides anyway which weights act
+            seeded = own_job.synchronous or not seeds_slowly(own_job.env)
+            collector = Collector(own_job, rank, weights, start, Whereabouts(writer.status.numpy()), seeded)
             if state is not None:
                 collector.load_state_dict(state)
             while True:

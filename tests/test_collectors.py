@@ -311,6 +311,16 @@ def test_the_same_seed_gives_the_same_experience_in_serial_mode() -> None:
     second.close()
 
 
+@pytest.mark.parametrize(("game", "is_seeded"), [("PongNoFrameskip-v4", False), ("ALE/Pong-v5", True)])
+def test_asynchronous_workers_seed_atari_games_only_where_actions_are_sticky(game: str, is_seeded: bool) -> None:
+    first, second = (dataset(env=EnvConfig(game, num_envs=8), num_workers=1, updates_per_epoch=1) for _ in range(2))
+    second.net.load_state_dict(first.net.state_dict())
+    one, other = next(iter(first)), next(iter(second))
+    assert torch.equal(one.payload.observations, other.payload.observations) is is_seeded
+    first.close()
+    second.close()
+
+
 @pytest.mark.parametrize(("cores", "expected"), [(1, 1), (2, 2), (64, 8)])
 def test_auto_starts_a_worker_for_each_core_that_may_be_used(
     monkeypatch: pytest.MonkeyPatch, cores: int, expected: int
