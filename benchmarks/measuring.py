@@ -9,7 +9,10 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing.connection import Connection
+from statistics import harmonic_mean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import process_tree
@@ -151,6 +154,13 @@ def run_parts(
         repeats["learning in a worker"] = _update(copy.deepcopy(net), protocol, worker_device, bf16), BATCH_SIZE
     with fastest_matmul(torch.device("cpu")):
         return {part: _rate(repeat, steps, seconds / 6) for part, (repeat, steps) in repeats.items()}
+
+
+def run_parts_on_all_cores(seconds: float, **changes: Any) -> dict[str, float]:
+    """As `run_parts`, but on all cores at the same time; what cores share makes each slower than alone."""
+    with ProcessPoolExecutor(len(CORES), multiprocessing.get_context("spawn")) as pool:
+        rates = list(pool.map(partial(run_parts, seconds, **changes), CORES))
+    return {part: harmonic_mean(of_core[part] for of_core in rates) for part in rates[0]}
 
 
 def _update(net: Any, protocol: Any, device: str, bf16: bool) -> Callable[[], None]:

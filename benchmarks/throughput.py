@@ -6,8 +6,9 @@
 
 `lock_step` is data mode with `data.synchronous`. The roofline is what all cores, and the GPU if there is one to use,
 would give if environment, acting and learning cost what they cost alone, and nothing else did. Machines drift and
-cores differ, so all is measured in turns: the parts on one core, each system for its share of `--seconds`, the parts
-on the next core, and so on for `--rounds`. Numbers are means over the rounds, memory is the highest.
+cores differ, so all is measured in turns: the parts on one core and then on all at once, each system for its share of
+`--seconds`, the parts on the next core, and so on for `--rounds`. Numbers are means over the rounds, memory is the
+highest. With all cores busy parts are slower by what cores share; how much differs from hour to hour.
 `of roofline` and `x SB3` are ratios of steps/s; `lag` is in updates; `PSS` is the peak of the process tree; `CPU` is
 the share of a core that each process kept busy, the learner first.
 """
@@ -33,6 +34,7 @@ from measuring import (
     measure_system,
     percentages,
     run_parts,
+    run_parts_on_all_cores,
     run_sb3,
     run_training,
 )
@@ -45,21 +47,27 @@ Rows = dict[str, dict[str, Any]]  # by system, the numbers of `measure_system`
 Parts = dict[str, float]  # env steps a second
 
 
-def measure_in_turns(args: argparse.Namespace, runs: dict[str, Callable[[float], Speed]]) -> tuple[Rows, Parts]:
-    """Systems and parts, none of these if they are not asked for."""
+def measure_in_turns(args: argparse.Namespace, runs: dict[str, Callable[[float], Speed]]) -> tuple[Rows, Parts, Parts]:
+    """Systems, parts alone and parts with all cores busy; of these none if they are not asked for."""
     seconds = args.seconds / args.rounds
     wanted = ("num_envs", "bf16", "accelerator", "worker_device")
-    run_parts_on = partial(run_parts, **{name: getattr(args, name) for name in wanted})
-    parts: list[Parts] = []
+    changes = {name: getattr(args, name) for name in wanted}
+    alone: list[Parts] = []
+    busy: list[Parts] = []
     rows: list[Rows] = []
     for turn in range(args.rounds + 1):
         if turn:
             rows.append({name: measure_system(name, run, seconds) for name, run in runs.items()})
         if "parts" in args.only:
             core = CORES[turn % len(CORES)]
-            parts.append(measure("parts", partial(run_parts_on, core=core), seconds)[0])
+            alone.append(measure("parts", partial(run_parts, core=core, **changes), seconds)[0])
+            busy.append(measure("parts on all cores", partial(run_parts_on_all_cores, **changes), seconds)[0])
     systems = {name: _over_rounds([row[name] for row in rows]) for name in runs}
-    return systems, {part: harmonic_mean(rates[part] for rates in parts) for part in (parts or [{}])[0]}
+    return systems, _mean_rates(alone), _mean_rates(busy)
+
+
+def _mean_rates(rounds: list[Parts]) -> Parts:
+    return {part: harmonic_mean(rates[part] for rates in rounds) for part in (rounds or [{}])[0]}
 
 
 def _over_rounds(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -98,13 +106,16 @@ def table(systems: Rows, rooflines: dict[str, float]) -> str:
     return "\n".join(lines)
 
 
-def parts_table(parts: Parts, rooflines: dict[str, float]) -> str:
+def parts_table(alone: Parts, busy: Parts, rooflines: dict[str, float], busy_rooflines: dict[str, float]) -> str:
     """One line a part, and one for each roofline that differs."""
-    lines = [f"{'part alone':24}{'steps/s':>9}{'µs a step':>11}"]
-    lines += [f"{name:24}{rate:9.0f}{1e6 / rate:11.0f}" for name, rate in parts.items()]
+    lines = [f"{'part':24}{'steps/s':>9}{'µs a step':>11}{'with all cores busy':>21}"]
+    lines += [f"{name:24}{rate:9.0f}{1e6 / rate:11.0f}{1e6 / busy[name]:21.0f}" for name, rate in alone.items()]
     for value in sorted(set(rooflines.values())):
-        names = ", ".join(name for name in rooflines if rooflines[name] == value)
-        lines.append(f"roofline of {names}, {len(CORES)} cores: {value:.0f}")
+        names = [name for name in rooflines if rooflines[name] == value]
+        lines.append(
+            f"roofline of {', '.join(names)}, {len(CORES)} cores: {value:.0f}; of parts with all cores busy: "
+            f"{busy_rooflines[names[0]]:.0f}"
+        )
     return "\n".join(lines)
 
 
@@ -171,12 +182,15 @@ def main() -> None:
     runs = {name: partial(run_training, name, accelerator=args.accelerator, **ours) for name in OURS}
     runs["sb3"] = partial(run_sb3, accelerator=args.accelerator)
     runs = {name: run for name, run in runs.items() if name in args.only}
-    systems, parts = measure_in_turns(args, runs)
-    rooflines = {name: roofline(parts, name, args.accelerator, args.worker_device) for name in runs if parts}
+    systems, alone, busy = measure_in_turns(args, runs)
+    rooflines, busy_rooflines = (
+        {name: roofline(parts, name, args.accelerator, args.worker_device) for name in runs if parts}
+        for parts in (alone, busy)
+    )
     if systems:
         print("\n" + table(systems, rooflines))
-    if parts:
-        print("\n" + parts_table(parts, rooflines))
+    if alone:
+        print("\n" + parts_table(alone, busy, rooflines, busy_rooflines))
     if args.json:
         result = {
             **about_machine,
@@ -185,8 +199,10 @@ def main() -> None:
             **ours,
             "accelerator": args.accelerator,
             "systems": systems,
-            "parts": parts,
+            "parts": alone,
             "rooflines": rooflines,
+            "parts_on_all_cores": busy,
+            "rooflines_on_all_cores": busy_rooflines,
         }
         args.json.write_text(json.dumps(result, indent=2) + "\n")
     if args.plot and systems:
