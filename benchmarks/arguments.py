@@ -32,7 +32,7 @@ def output_file(text: str) -> Path:
     if not path.parent.is_dir():
         raise ArgumentTypeError(f"{text}: there is no folder {path.parent}; make it first")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise ArgumentTypeError(f"{text} must not be written; name another file")
+        raise ArgumentTypeError(f"{text} cannot be written; name another file")
     return path
 
 

@@ -71,8 +71,8 @@ class Window:
 
 
 def run_training(mode: Mode, seconds: float, accelerator: str = "cpu", bf16: bool = False, **changes: Any) -> Speed:
-    """This package at the seed's constants, but for `changes` of `seed_runs.collectors`."""
-    from seed_runs import collectors, fit
+    """This package at the seed's constants, but for `changes` of `seed_runs.data_module`."""
+    from seed_runs import data_module, fit
 
     window = Window(seconds)
     lags: list[float] = []
@@ -82,7 +82,7 @@ def run_training(mode: Mode, seconds: float, accelerator: str = "cpu", bf16: boo
             lags.append(float(batch.policy_lag.float().mean()))
         return window.tick(module.progress.env_steps)
 
-    fit(mode, collectors(mode, PONG, bf16=bf16, **changes), after_update, bf16=bf16, accelerator=accelerator)
+    fit(mode, data_module(mode, PONG, bf16=bf16, **changes), after_update, bf16=bf16, accelerator=accelerator)
     return Speed(window.steps_per_second, window.cpu, sum(lags) / len(lags))
 
 
@@ -157,7 +157,7 @@ def run_parts(
 
 
 def run_parts_on_all_cores(seconds: float, **changes: Any) -> dict[str, float]:
-    """As `run_parts`, but on all cores at the same time; what cores share makes each slower than alone."""
+    """As `run_parts`, but on all cores at the same time, the mean core's; what cores share makes parts slower."""
     with ProcessPoolExecutor(len(CORES), multiprocessing.get_context("spawn")) as pool:
         rates = list(pool.map(partial(run_parts, seconds, **changes), CORES))
     return {part: harmonic_mean(of_core[part] for of_core in rates) for part in rates[0]}

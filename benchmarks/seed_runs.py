@@ -33,7 +33,7 @@ class AfterUpdate(pl.Callback):
 Mode = Literal["data", "gradient", "lock_step"]  # the last: data mode with `data.synchronous`
 
 
-def collectors(
+def data_module(
     mode: Mode,
     env_id: str,
     *,
@@ -70,7 +70,7 @@ def fit(
     bf16: bool = False,
     accelerator: str = "cpu",
 ) -> None:
-    """Train until `after_update` returns true; `bf16` is of the learner, where it computes."""
+    """Train until `after_update` returns true; with `bf16` a learner that differentiates does so in bfloat16."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     workers_learn = mode == "gradient"

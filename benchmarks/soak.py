@@ -19,7 +19,7 @@ from typing import NamedTuple
 import process_tree
 import psutil
 from arguments import duration
-from seed_runs import collectors, fit
+from seed_runs import data_module, fit
 
 from lightning_a3c import A3CModule, Supervision
 from lightning_a3c.types import Batch
@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--kill-every", type=duration, metavar="SECONDS", help="kill or stop a worker this often")
     args = parser.parse_args()
     try:
-        data = collectors(args.mode, args.env, supervision=Supervision(max_restarts=1000, window=60, timeout=30))
+        data = data_module(args.mode, args.env, supervision=Supervision(max_restarts=1000, window=60, timeout=30))
     except ValueError as error:
         parser.error(str(error))
     soak = Soak(args.minutes * 60, args.kill_every)

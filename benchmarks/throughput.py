@@ -144,6 +144,17 @@ def _names(text: str) -> list[str]:
     return names
 
 
+def _check_ours(only: list[str], changes: dict[str, Any]) -> None:
+    from seed_runs import data_module
+
+    for mode in OURS:
+        if mode in only:
+            try:
+                data_module(mode, PONG, **changes)
+            except ValueError as error:
+                raise ValueError(f"{mode} cannot run so, mend it or leave {mode} out of --only: {error}") from error
+
+
 def main() -> None:
     """Measure what was asked for, then print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -161,20 +172,17 @@ def main() -> None:
     parser.add_argument("--plot", type=figure_file, help="also draw them here (.png, .svg)")
     args = parser.parse_args()
 
-    from seed_runs import collectors  # here, or what is measured would import Lightning too
+    from lightning_a3c.recording import machine  # here, or what is measured would import Lightning too
 
-    from lightning_a3c.recording import machine
-
-    names = ("num_workers", "num_envs", "env_threads", "slots_per_worker", "bf16", "worker_device")
-    ours = {name: getattr(args, name) for name in names}
     about_machine = machine()
     if args.accelerator == "gpu" and about_machine["gpu"] == "none":
         parser.error("--accelerator gpu: PyTorch sees no CUDA GPU here; leave it out to measure on the CPU")
+    names = ("num_workers", "num_envs", "env_threads", "slots_per_worker", "bf16", "worker_device")
+    ours = {name: getattr(args, name) for name in names}
     try:
-        for name in (name for name in OURS if name in args.only):
-            collectors(name, PONG, **ours)
+        _check_ours(args.only, ours)
     except ValueError as error:
-        parser.error(f"{name} mode cannot be run so (or leave it out of --only): {error}")
+        parser.error(str(error))
     print("{cpu}, {cores} cores, torch {torch}, GPU {gpu}".format(**about_machine))
     if "sb3" in args.only and not (find_spec("stable_baselines3") and find_spec("cv2")):
         print("no stable_baselines3 (or its OpenCV) to compare with: pip install 'lightning-a3c[benchmarks]'")

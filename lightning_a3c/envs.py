@@ -227,11 +227,11 @@ def sticky_actions(config: EnvConfig) -> float:
     return own if config.atari.sticky_actions is None else config.atari.sticky_actions
 
 
-def seeds_slowly(config: EnvConfig) -> bool:
-    """Whether a seed costs time and gives little: ALE loads each game again for it, which takes a tenth of a second.
+def better_unseeded(config: EnvConfig) -> bool:
+    """Whether a seed only costs time where chance decides anyway what is played.
 
-    Without one, chance draws the no-ops that begin an episode. Sticky actions would then be repeated at the same steps
-    in all games, so for those the answer is no.
+    For a seed ALE loads each game again, which takes a tenth of a second; without one, chance draws the no-ops that
+    begin an episode. With sticky actions a seed is needed: unseeded, all games repeat them at the same steps.
     """
     return is_atari(spec_of(config.id)) and sticky_actions(config) == 0
 

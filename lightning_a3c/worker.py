@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from lightning_a3c.channel import ChannelWriter
 from lightning_a3c.env_checks import Whereabouts
-from lightning_a3c.envs import EnvConfig, clips_rewards, make_vector_env, seeds_slowly
+from lightning_a3c.envs import EnvConfig, better_unseeded, clips_rewards, make_vector_env
 from lightning_a3c.fork_server import STOP_SIGNALS
 from lightning_a3c.heap import keep_freed_memory
 from lightning_a3c.payloads import MakePayload
@@ -224,8 +224,8 @@ def run_worker(
         own_job = CollectorJob.load(job)
         with fastest_matmul(own_job.device):
             # between asynchronous processes chance decides anyway which weights act
-            seeded = own_job.synchronous or not seeds_slowly(own_job.env)
-            collector = Collector(own_job, rank, weights, start, Whereabouts(writer.status.numpy()), seeded)
+            seeded = own_job.synchronous or not better_unseeded(own_job.env)
+            collector = Collector(own_job, rank, weights, start, Whereabouts(writer.status.numpy()), seeded=seeded)
             if state is not None:
                 collector.load_state_dict(state)
             while True:
