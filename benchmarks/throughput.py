@@ -2,6 +2,7 @@
 
     python benchmarks/throughput.py --seconds 60
     python benchmarks/throughput.py --seconds 60 --rounds 6 --num-workers 2 --num-envs 16
+    python benchmarks/throughput.py --rounds 6 --num-workers 1 --num-envs 64 --env-threads 2 --gradient-layout 2x32
     python benchmarks/throughput.py --seconds 60 --accelerator gpu --num-workers 15
 
 `lock_step` is data mode with `data.synchronous`. The roofline is what all cores, and the GPU if there is one to use,
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
@@ -45,29 +47,35 @@ WORKERS_LEARN = ("gradient",)  # in the others the learner does
 
 Rows = dict[str, dict[str, Any]]  # by system, the numbers of `measure_system`
 Parts = dict[str, float]  # env steps a second
+PartsByEnvs = dict[int, Parts]  # by the environments of a worker
 
 
-def measure_in_turns(args: argparse.Namespace, runs: dict[str, Callable[[float], Speed]]) -> tuple[Rows, Parts, Parts]:
+def measure_in_turns(
+    args: argparse.Namespace, runs: dict[str, Callable[[float], Speed]], env_counts: list[int]
+) -> tuple[Rows, PartsByEnvs, PartsByEnvs]:
     """Systems, parts alone and parts with all cores busy; of these none if they are not asked for."""
     seconds = args.seconds / args.rounds
-    wanted = ("num_envs", "bf16", "accelerator", "worker_device")
-    changes = {name: getattr(args, name) for name in wanted}
-    alone: list[Parts] = []
-    busy: list[Parts] = []
+    changes = {name: getattr(args, name) for name in ("bf16", "accelerator", "worker_device")}
+    env_counts = env_counts if "parts" in args.only else []
+    alone: list[PartsByEnvs] = []
+    busy: list[PartsByEnvs] = []
     rows: list[Rows] = []
     for turn in range(args.rounds + 1):
         if turn:
             rows.append({name: measure_system(name, run, seconds) for name, run in runs.items()})
-        if "parts" in args.only:
-            core = CORES[turn % len(CORES)]
-            alone.append(measure("parts", partial(run_parts, core=core, **changes), seconds)[0])
-            busy.append(measure("parts on all cores", partial(run_parts_on_all_cores, **changes), seconds)[0])
+        on_one = partial(run_parts, core=CORES[turn % len(CORES)], **changes)
+        on_all = partial(run_parts_on_all_cores, **changes)
+        alone.append({n: measure("parts", partial(on_one, num_envs=n), seconds)[0] for n in env_counts})
+        busy.append({n: measure("parts on all cores", partial(on_all, num_envs=n), seconds)[0] for n in env_counts})
     systems = {name: _over_rounds([row[name] for row in rows]) for name in runs}
     return systems, _mean_rates(alone), _mean_rates(busy)
 
 
-def _mean_rates(rounds: list[Parts]) -> Parts:
-    return {part: harmonic_mean(rates[part] for rates in rounds) for part in (rounds or [{}])[0]}
+def _mean_rates(rounds: list[PartsByEnvs]) -> PartsByEnvs:
+    return {
+        num_envs: {part: harmonic_mean(rates[num_envs][part] for rates in rounds) for part in parts}
+        for num_envs, parts in rounds[0].items()
+    }
 
 
 def _over_rounds(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -106,15 +114,19 @@ def table(systems: Rows, rooflines: dict[str, float]) -> str:
     return "\n".join(lines)
 
 
-def parts_table(alone: Parts, busy: Parts, rooflines: dict[str, float], busy_rooflines: dict[str, float]) -> str:
-    """One line a part, and one for each roofline that differs."""
-    lines = [f"{'part':24}{'steps/s':>9}{'µs a step':>11}{'with all cores busy':>21}"]
-    lines += [f"{name:24}{rate:9.0f}{1e6 / rate:11.0f}{1e6 / busy[name]:21.0f}" for name, rate in alone.items()]
+def parts_table(alone: PartsByEnvs, busy: PartsByEnvs, rooflines: dict[str, float], of_busy: dict[str, float]) -> str:
+    """For each number of environments one line a part, and one for each roofline that differs."""
+    lines = []
+    for num_envs, parts in alone.items():
+        title = f"part, {num_envs} environments"
+        lines.append(f"{title:24}{'steps/s':>9}{'µs a step':>11}{'with all cores busy':>21}")
+        for name, rate in parts.items():
+            lines.append(f"{name:24}{rate:9.0f}{1e6 / rate:11.0f}{1e6 / busy[num_envs][name]:21.0f}")
     for value in sorted(set(rooflines.values())):
         names = [name for name in rooflines if rooflines[name] == value]
         lines.append(
             f"roofline of {', '.join(names)}, {len(CORES)} cores: {value:.0f}; of parts with all cores busy: "
-            f"{busy_rooflines[names[0]]:.0f}"
+            f"{of_busy[names[0]]:.0f}"
         )
     return "\n".join(lines)
 
@@ -144,13 +156,20 @@ def _names(text: str) -> list[str]:
     return names
 
 
-def _check_ours(only: list[str], changes: dict[str, Any]) -> None:
+def _layout(text: str) -> dict[str, int]:
+    numbers = re.fullmatch(r"(\d+)x(\d+)", text)
+    if not numbers:
+        raise argparse.ArgumentTypeError(f"must be WORKERSxENVIRONMENTS, such as 2x32, got {text}")
+    return {"num_workers": count(numbers[1]), "num_envs": count(numbers[2]), "env_threads": 1}
+
+
+def _check_ours(only: list[str], ours: dict[str, dict[str, Any]]) -> None:
     from seed_runs import data_module
 
     for mode in OURS:
         if mode in only:
             try:
-                data_module(mode, PONG, **changes)
+                data_module(mode, PONG, **ours[mode])
             except ValueError as error:
                 raise ValueError(f"{mode} cannot run so, mend it or leave {mode} out of --only: {error}") from error
 
@@ -164,6 +183,7 @@ def main() -> None:
     parser.add_argument("--num-workers", type=count, default=4, help="of ours (default 4)")
     parser.add_argument("--num-envs", type=count, default=8, help="of each of our workers (default 8)")
     parser.add_argument("--env-threads", type=count, default=1, help="of each of our workers (default 1)")
+    parser.add_argument("--gradient-layout", type=_layout, default={}, help="its workers x environments, as 2x32")
     parser.add_argument("--slots-per-worker", type=count, help="of ours (default: those of two updates, shared)")
     parser.add_argument("--bf16", action="store_true", help="networks in bfloat16, but for stable-baselines3's")
     parser.add_argument("--accelerator", choices=DEVICES, default="cpu", help="of the learners (default cpu)")
@@ -178,7 +198,8 @@ def main() -> None:
     if args.accelerator == "gpu" and about_machine["gpu"] == "none":
         parser.error("--accelerator gpu: PyTorch sees no CUDA GPU here; leave it out to measure on the CPU")
     names = ("num_workers", "num_envs", "env_threads", "slots_per_worker", "bf16", "worker_device")
-    ours = {name: getattr(args, name) for name in names}
+    common = {name: getattr(args, name) for name in names}
+    ours = dict.fromkeys(OURS, common) | {"gradient": common | args.gradient_layout}
     try:
         _check_ours(args.only, ours)
     except ValueError as error:
@@ -187,12 +208,13 @@ def main() -> None:
     if "sb3" in args.only and not (find_spec("stable_baselines3") and find_spec("cv2")):
         print("no stable_baselines3 (or its OpenCV) to compare with: pip install 'lightning-a3c[benchmarks]'")
         args.only.remove("sb3")
-    runs = {name: partial(run_training, name, accelerator=args.accelerator, **ours) for name in OURS}
+    runs = {name: partial(run_training, name, accelerator=args.accelerator, **ours[name]) for name in OURS}
     runs["sb3"] = partial(run_sb3, accelerator=args.accelerator)
     runs = {name: run for name, run in runs.items() if name in args.only}
-    systems, alone, busy = measure_in_turns(args, runs)
+    num_envs = {name: ours.get(name, common)["num_envs"] for name in runs}
+    systems, alone, busy = measure_in_turns(args, runs, list(dict.fromkeys(num_envs.values())) or [args.num_envs])
     rooflines, busy_rooflines = (
-        {name: roofline(parts, name, args.accelerator, args.worker_device) for name in runs if parts}
+        {name: roofline(parts[num_envs[name]], name, args.accelerator, args.worker_device) for name in runs if parts}
         for parts in (alone, busy)
     )
     if systems:
@@ -204,7 +226,8 @@ def main() -> None:
             **about_machine,
             "seconds": args.seconds,
             "rounds": args.rounds,
-            **ours,
+            **common,
+            "gradient_layout": args.gradient_layout,
             "accelerator": args.accelerator,
             "systems": systems,
             "parts": alone,

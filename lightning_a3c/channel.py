@@ -60,7 +60,7 @@ class ChannelWriter:
         return self._slots.status
 
     def wait_for_slot(self, answer: Callable[[], Any] = lambda: None) -> Any:
-        """Block until a message can be sent; call `answer` for what the learner asks meanwhile.
+        """Block until a message can be sent; call `answer` for what the learner asks while there is no free slot.
 
         Returns:
             Where the next message will lie, for parts of it to be made there.
@@ -68,7 +68,7 @@ class ChannelWriter:
         Raises:
             EOFError: the learner has closed its end or died.
         """
-        while not self._free or self._connection.poll():
+        while not self._free:
             slot = self._connection.recv()
             if slot is _QUESTION:
                 self._connection.send(answer())
@@ -119,7 +119,7 @@ class ChannelReader:
         return slot, self._slots[slot]
 
     def ask(self, timeout: float) -> Any:
-        """What the worker answers while it waits for a slot; all its messages must have been received.
+        """What the worker answers while it waits for a slot; all its messages must have been received, none released.
 
         Raises:
             EOFError: the worker is gone.

@@ -55,22 +55,21 @@ class SendGradients:
         terms = self.loss(logits, values, actions, returns, update)
         # autograd.grad leaves .grad alone, so nothing is shared with or left over for anyone
         found: tuple[Tensor | None, ...] = torch.autograd.grad(terms.loss_total, parameters, allow_unused=True)
-        gradients = [None if gradient is None else gradient.float().cpu() for gradient in found]
-        norm = torch.nn.utils.get_total_norm([gradient for gradient in gradients if gradient is not None])
         sizes = [parameter.numel() for parameter in parameters]
         flat = out.gradient if isinstance(out, Gradients) else torch.empty(1, sum(sizes))
-        scale = clip_scale(norm, self.max_norm)
-        # flattened, clipped and put in place in one pass: a gradient is larger than the caches
-        for piece, gradient in zip(torch.split(flat[0], sizes), gradients, strict=True):
+        # into place first: in float32 and on the CPU it is read and clipped there, without a copy between
+        for piece, gradient in zip(torch.split(flat[0], sizes), found, strict=True):
             if gradient is None:
                 piece.zero_()
             else:
-                torch.mul(gradient.flatten(), scale, out=piece)
+                piece.copy_(gradient.flatten())
+        norm = torch.linalg.vector_norm(flat)
+        flat.mul_(clip_scale(norm, self.max_norm))
         return Gradients(
             gradient=flat,
             norm=norm.unsqueeze(0),
             loss_terms=torch.stack([term.detach() for term in terms]).unsqueeze(0).cpu(),
-            used=torch.tensor([[gradient is not None for gradient in gradients]]),
+            used=torch.tensor([[gradient is not None for gradient in found]]),
             worker=torch.tensor([rank]),
         )
 
