@@ -57,7 +57,7 @@ class SendGradients:
         found: tuple[Tensor | None, ...] = torch.autograd.grad(terms.loss_total, parameters, allow_unused=True)
         sizes = [parameter.numel() for parameter in parameters]
         flat = out.gradient if isinstance(out, Gradients) else torch.empty(1, sum(sizes))
-        # into place first: in float32 and on the CPU it is read and clipped there, without a copy between
+        # converted straight into place and clipped there: a gradient is larger than the caches, each copy costs
         for piece, gradient in zip(torch.split(flat[0], sizes), found, strict=True):
             if gradient is None:
                 piece.zero_()
