@@ -2,7 +2,7 @@
 
     python benchmarks/throughput.py --seconds 60
     python benchmarks/throughput.py --seconds 60 --rounds 6 --num-workers 2 --num-envs 16
-    python benchmarks/throughput.py --rounds 6 --num-workers 1 --num-envs 64 --env-threads 2 --gradient-layout 2x32
+    python benchmarks/throughput.py --only data,gradient,parts --num-workers 1 --num-envs 64 --gradient-layout 2x32
     python benchmarks/throughput.py --seconds 60 --accelerator gpu --num-workers 15
 
 `lock_step` is data mode with `data.synchronous`. The roofline is what all cores, and the GPU if there is one to use,
@@ -183,7 +183,7 @@ def main() -> None:
     parser.add_argument("--num-workers", type=count, default=4, help="of ours (default 4)")
     parser.add_argument("--num-envs", type=count, default=8, help="of each of our workers (default 8)")
     parser.add_argument("--env-threads", type=count, default=1, help="of each of our workers (default 1)")
-    parser.add_argument("--gradient-layout", type=_layout, default={}, help="its workers x environments, as 2x32")
+    parser.add_argument("--gradient-layout", type=_layout, default={}, metavar="2x32", help="workers x environments")
     parser.add_argument("--slots-per-worker", type=count, help="of ours (default: those of two updates, shared)")
     parser.add_argument("--bf16", action="store_true", help="networks in bfloat16, but for stable-baselines3's")
     parser.add_argument("--accelerator", choices=DEVICES, default="cpu", help="of the learners (default cpu)")

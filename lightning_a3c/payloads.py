@@ -62,7 +62,7 @@ class SendGradients:
             if gradient is None:
                 piece.zero_()
             else:
-                piece.copy_(gradient.flatten())
+                piece.view_as(gradient).copy_(gradient)
         norm = torch.linalg.vector_norm(flat)
         flat.mul_(clip_scale(norm, self.max_norm))
         return Gradients(
