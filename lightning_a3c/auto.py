@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
+from itertools import chain, repeat
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_info
+from torch import Tensor, nn
 
-from lightning_a3c.collectors import Collectors, open_collectors
+from lightning_a3c.dataset import CollectorDataset
+from lightning_a3c.losses import A2CLoss
 from lightning_a3c.networks import device_of
+from lightning_a3c.payloads import trainable
 from lightning_a3c.pool import WorkerError
 from lightning_a3c.processor import computes_in_bf16
-from lightning_a3c.supervision import Supervision
-from lightning_a3c.worker import CPU, CollectorJob, WorkerPrecision
+from lightning_a3c.types import Transitions, map_tensors
+from lightning_a3c.worker import CPU, WorkerPrecision
 
 _MOST_WORKERS = 8  # each worker more makes the data older
 _WARM_UP_SECONDS, _TRIAL_SECONDS = 2.0, 2.0  # of trying a device
-_SLOTS = 2  # of each worker meanwhile: one to fill, one to be read
 
 
 def auto_workers() -> int:
@@ -37,24 +43,25 @@ def auto_precision() -> WorkerPrecision:
     return precision
 
 
-def auto_device(job: CollectorJob, num_workers: int, supervision: Supervision) -> torch.device:
-    """The learner's device, where `job.net` lies, or the CPU if the workers collect faster there."""
-    learner = device_of(job.net)
-    device = CPU if learner == CPU else fastest_device(job, num_workers, supervision, CPU, learner)
+def auto_device(stream_on: Callable[[torch.device], CollectorDataset], learner: torch.device) -> torch.device:
+    """The device of the `learner`, or the CPU if training is faster with the workers there.
+
+    Args:
+        stream_on: a new training stream with its workers on a device; it is closed here.
+        learner: where the stream's network lies.
+    """
+    device = CPU if learner == CPU else fastest_device(stream_on, CPU, learner)
     rank_zero_info(f"data.worker_device auto: {device}")
     return device
 
 
-def fastest_device(
-    job: CollectorJob, num_workers: int, supervision: Supervision, *devices: torch.device
-) -> torch.device:
-    """The one on which `num_workers` workers together collect fastest, none of them failing.
+def fastest_device(stream_on: Callable[[torch.device], CollectorDataset], *devices: torch.device) -> torch.device:
+    """The one with which training is fastest, no worker failing.
 
-    Each is tried for some seconds: one worker alone would not show how they share a GPU.
+    Each is tried for some seconds, with a learner that does all it does in training but to learn: one worker alone
+    would not show how they share a GPU, nor workers alone how often they need new weights there, and the learner it.
     """
-    no_second_try = replace(supervision, max_restarts=0)
-    trials = {device: replace(job, device=device, synchronous=False) for device in devices}
-    speeds = {device: _steps_per_second(trial, num_workers, no_second_try) for device, trial in trials.items()}
+    speeds = {device: _steps_per_second(stream_on(device)) for device in devices}
     rank_zero_info("env steps/s by device: " + ", ".join(f"{device} {speed:.0f}" for device, speed in speeds.items()))
     return max(speeds, key=speeds.__getitem__)
 
@@ -70,22 +77,31 @@ def require_usable(device: str) -> None:
         ) from error
 
 
-def _steps_per_second(job: CollectorJob, num_workers: int, supervision: Supervision) -> float:
-    """Of workers that need not wait for a learner; 0 if one fails, as where a GPU's memory is too small for all."""
-    with closing(open_collectors(job, num_workers, _SLOTS, supervision, states=None)) as collectors:
-        collectors.weights.publish(job.net)
+def _steps_per_second(stream: CollectorDataset) -> float:
+    """Of `stream`; 0 if a worker fails, as where a GPU's memory is too small for all."""
+    stream.supervision = replace(stream.supervision, max_restarts=0)
+    net = copy.deepcopy(stream.net)  # some networks change as they compute
+    with closing(stream):
         try:
-            collectors.take(1)
-            _collect(collectors, _WARM_UP_SECONDS)  # until all have begun
-            return _collect(collectors, _TRIAL_SECONDS)
+            _rehearse(stream, net, seconds=0.0)  # waits for the first of them to begin
+            _rehearse(stream, net, _WARM_UP_SECONDS)  # until all have
+            return _rehearse(stream, net, _TRIAL_SECONDS)
         except WorkerError as error:
-            rank_zero_info(f"data.worker_device auto: workers cannot use {job.device}: {error}")
+            rank_zero_info(f"data.worker_device auto: workers cannot use {stream.job.device}: {error}")
             return 0.0
 
 
-def _collect(collectors: Collectors, seconds: float) -> float:
+def _rehearse(stream: CollectorDataset, net: nn.Module, seconds: float) -> float:
+    """Env steps a second of one batch or more, each brought to the device of `net` and differentiated there."""
+    loss, device = A2CLoss(), device_of(net)
     begun_at, env_steps = time.perf_counter(), 0
-    while (elapsed := time.perf_counter() - begun_at) < seconds or not env_steps:
-        message, _ = collectors.take(1)
-        env_steps += int(message.report.env_steps.sum())
+    for batch in chain.from_iterable(repeat(stream)):  # over the ends of epochs
+        payload = map_tensors(partial(Tensor.to, device=device, non_blocking=True), batch.payload)
+        if isinstance(payload, Transitions):
+            logits, values = net(payload.observations)
+            terms = loss(logits, values, payload.actions, payload.returns)
+            torch.autograd.grad(terms.loss_total, trainable(net), allow_unused=True)
+        env_steps += int(batch.report.env_steps.sum())
+        if (elapsed := time.perf_counter() - begun_at) >= seconds:
+            break
     return env_steps / elapsed

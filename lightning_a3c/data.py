@@ -21,9 +21,9 @@ from lightning_a3c.auto import auto_device, auto_precision, auto_workers, requir
 from lightning_a3c.dataset import CollectorDataset
 from lightning_a3c.envs import EnvConfig, inspect
 from lightning_a3c.evaluation import EvaluationDataset
+from lightning_a3c.networks import device_of
 from lightning_a3c.observation_file import open_observations
 from lightning_a3c.payloads import MakePayload, send_transitions
-from lightning_a3c.processor import threads_beside
 from lightning_a3c.supervision import Supervision
 from lightning_a3c.types import Batch, Gradients
 from lightning_a3c.worker import CollectorJob, WorkerPrecision
@@ -56,9 +56,9 @@ class CollectorDataModule(pl.LightningDataModule):
             rounded weights, in half the time where the processor computes in bfloat16; "auto" takes it there and
             "32-true" elsewhere. The learner's is `trainer.precision`, or `AutoPrecision` among `trainer.plugins`.
         worker_device: where the workers' networks compute. On "cuda", say, each worker has a copy of the weights there
-            and acts for all its environments at once; environments always step on the CPU. "auto" has the workers
-            collect on the CPU and on the learner's device for some seconds before training, and takes the faster; name
-            one instead where `synchronous` runs are to be the same, since which is faster may change.
+            and acts for all its environments at once; environments always step on the CPU. "auto" tries the CPU and the
+            learner's device for some seconds each before training, and takes the faster; name one instead where
+            `synchronous` runs are to be the same, since which is faster may change.
         learner_threads: PyTorch threads of this process while workers run; None takes the cores that
             the workers leave, at least one.
         supervision: when workers that fail are started again, and when the run ends instead.
@@ -192,24 +192,24 @@ class CollectorDataModule(pl.LightningDataModule):
             precision=self.worker_precision,
             first_update=first_update,
         )
-        if self.worker_device == "auto":
-            with threads_beside(self.num_workers, self.learner_threads):  # as while training
-                device = auto_device(job, self.num_workers, self.supervision)
-        else:
-            device = torch.device(self.worker_device)
-        return CollectorDataset(
-            replace(job, device=device),
-            net,
-            num_workers=self.num_workers,
-            messages_per_batch=self.messages_per_batch,
-            updates_per_epoch=self.updates_per_epoch,
-            slots_per_worker=self.messages_per_batch // max(1, self.num_workers)
-            if self.synchronous
-            else self.slots_per_worker,
-            learner_threads=self.learner_threads,
-            supervision=self.supervision,
-            pin_memory=pin_memory,
-        )
+
+        def stream_on(device: torch.device) -> CollectorDataset:
+            return CollectorDataset(
+                replace(job, device=device),
+                net,
+                num_workers=self.num_workers,
+                messages_per_batch=self.messages_per_batch,
+                updates_per_epoch=self.updates_per_epoch,
+                slots_per_worker=self.messages_per_batch // max(1, self.num_workers)
+                if self.synchronous
+                else self.slots_per_worker,
+                learner_threads=self.learner_threads,
+                supervision=self.supervision,
+                pin_memory=pin_memory,
+            )
+
+        is_auto = self.worker_device == "auto"
+        return stream_on(auto_device(stream_on, device_of(net)) if is_auto else torch.device(self.worker_device))
 
     def prepare_data(self) -> None:
         """Refuse a module and callbacks that do not fit together: loggers make their folders before `setup` hooks."""
@@ -231,6 +231,8 @@ class CollectorDataModule(pl.LightningDataModule):
         if not isinstance(batch, Batch):
             return super().transfer_batch_to_device(batch, device, dataloader_idx)
         payload = batch.payload
+        if payload[0].device == device:
+            return batch  # Lightning would look at each tensor for itself
         if isinstance(payload, Gradients):
             gradient = super().transfer_batch_to_device(payload.gradient, device, dataloader_idx)
             return batch._replace(payload=payload._replace(gradient=gradient))

@@ -2,6 +2,7 @@
 
 import time
 from contextlib import closing
+from typing import Any
 
 import pytest
 import pytorch_lightning as pl
@@ -14,8 +15,9 @@ from lightning_a3c.dataset import CollectorDataset
 from lightning_a3c.losses import A2CLoss
 from lightning_a3c.networks import MLP
 from lightning_a3c.payloads import MakePayload, SendGradients
-from lightning_a3c.supervision import Supervision
+from lightning_a3c.pool import WorkerPool
 from lightning_a3c.types import Batch
+from lightning_a3c.weights import SharedWeights
 from lightning_a3c.worker import CPU
 from tests.other_device import OTHER, OtherAccelerator, OtherDevice
 
@@ -140,8 +142,11 @@ class SlowOn(nn.Module):
 @pytest.mark.usefixtures("short_trials")
 @pytest.mark.parametrize(("slow", "fast"), [(CPU, OTHER), (OTHER, CPU)])
 def test_auto_takes_the_device_on_which_workers_collect_faster(slow: torch.device, fast: torch.device) -> None:
-    with OtherDevice(), closing(data(num_workers=0).dataset(SlowOn(slow))) as stream:
-        assert auto.fastest_device(stream.job, 0, Supervision(), slow, fast) == fast
+    def stream_on(device: torch.device) -> CollectorDataset:
+        return data(num_workers=0, worker_device=str(device)).dataset(SlowOn(slow))
+
+    with OtherDevice():
+        assert auto.fastest_device(stream_on, slow, fast) == fast
 
 
 @pytest.mark.usefixtures("short_trials")
@@ -164,25 +169,40 @@ def test_what_auto_tries_leaves_no_trace_in_the_run(mode: str) -> None:
 @pytest.mark.parametrize("mode", ["data", "gradient"])
 def test_auto_does_not_take_a_device_on_which_workers_fail(mode: str) -> None:
     maker = SendGradients(A2CLoss()) if mode == "gradient" else None
-    with closing(data().dataset(MLP((4,), 2), make_payload=maker)) as stream:
-        assert auto.fastest_device(stream.job, 2, Supervision(), torch.device("meta"), CPU) == CPU
+
+    def stream_on(device: torch.device) -> CollectorDataset:
+        return data(worker_device=str(device)).dataset(MLP((4,), 2), make_payload=maker)
+
+    assert auto.fastest_device(stream_on, torch.device("meta"), CPU) == CPU
 
 
-def test_auto_tries_devices_with_the_threads_that_training_will_have(monkeypatch: pytest.MonkeyPatch) -> None:
-    threads = []
+@pytest.mark.usefixtures("short_trials")
+def test_auto_tries_devices_as_training_will_use_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    take, publish = WorkerPool.take, SharedWeights.publish
+    calls: list[str] = []
+    threads: set[int] = set()
 
-    def pick(*job: object) -> torch.device:
-        threads.append(torch.get_num_threads())
-        return CPU
+    def watched_take(self: WorkerPool, *args: Any) -> Any:
+        calls.append("take")
+        threads.add(torch.get_num_threads())
+        return take(self, *args)
 
-    monkeypatch.setattr("lightning_a3c.data.auto_device", pick)
+    def watched_publish(self: SharedWeights, net: nn.Module) -> int:
+        calls.append("publish")
+        return publish(self, net)
+
+    def stream_on(device: torch.device) -> CollectorDataset:
+        stream = data(worker_device=str(device))
+        stream.learner_threads = before + 1
+        return stream.dataset(MLP((4,), 2))
+
+    monkeypatch.setattr(WorkerPool, "take", watched_take)
+    monkeypatch.setattr(SharedWeights, "publish", watched_publish)
     before = torch.get_num_threads()
-    stream = data(worker_device="auto")
-    stream.learner_threads = before + 1
-    with closing(stream.dataset(MLP((4,), 2))) as dataset:
-        next(iter(dataset))
-        threads.append(torch.get_num_threads())
-    assert threads == [before + 1, before + 1]
+    assert auto.fastest_device(stream_on, CPU) == CPU
+    assert len(calls) > 6
+    assert calls == ["publish", "take"] * (len(calls) // 2)  # renewing weights is what a GPU's workers wait for
+    assert threads == {before + 1}
     assert torch.get_num_threads() == before
 
 
