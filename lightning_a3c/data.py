@@ -231,8 +231,6 @@ class CollectorDataModule(pl.LightningDataModule):
         if not isinstance(batch, Batch):
             return super().transfer_batch_to_device(batch, device, dataloader_idx)
         payload = batch.payload
-        if payload[0].device == device:
-            return batch  # Lightning would look at each tensor for itself
         if isinstance(payload, Gradients):
             gradient = super().transfer_batch_to_device(payload.gradient, device, dataloader_idx)
             return batch._replace(payload=payload._replace(gradient=gradient))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
@@ -13,6 +14,7 @@ import gymnasium
 import numpy as np
 from ale_py.vector_env import AtariVectorEnv
 from gymnasium import spaces
+from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
 from gymnasium.wrappers import FlattenObservation
 
@@ -214,6 +216,21 @@ def spec_of(env_id: str) -> Any:
         near = difflib.get_close_matches(env_id, gymnasium.registry, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else "`gymnasium.pprint_registry()` lists the known ones"
         raise ValueError(f"env.id {env_id!r} is not a known environment; {hint}") from error
+
+
+def portable_spec(env_id: str) -> Any:
+    """What `spec_of` gives, for processes that do not have this one's script; see `make_known`."""
+    spec = copy.copy(spec_of(env_id))
+    if isinstance(spec.entry_point, str) and spec.entry_point.startswith("__main__:"):
+        spec.entry_point = load_env_creator(spec.entry_point)
+    return spec
+
+
+def make_known(spec: Any) -> None:
+    """Register another process's `spec`, unless its id is known here too."""
+    if spec.id not in gymnasium.registry and isinstance(spec.entry_point, str):
+        import_module(spec.entry_point.partition(":")[0])  # most packages register their environments themselves
+    gymnasium.registry.setdefault(spec.id, spec)
 
 
 def is_atari(spec: Any) -> bool:

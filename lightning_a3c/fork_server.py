@@ -7,6 +7,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker
@@ -30,7 +31,11 @@ def start() -> ForkServerContext:
 
 @contextmanager
 def surroundings() -> Iterator[None]:
-    """What the server and its children are to inherit: one thread each, and no stop signals; they are the learner's."""
+    """What the server and its children are to inherit: one thread each, no stop signals, which are the learner's, and
+    not the learner's script: importing it would cost each of them time and memory, and start a training of its own.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = type(main)("__main__")  # an empty module
     threads = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"  # one thread a worker, or they fight for the cores
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
@@ -38,6 +43,7 @@ def surroundings() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        sys.modules["__main__"] = main
         if threads is None:
             del os.environ["OMP_NUM_THREADS"]
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import os
+import pickle
 import signal
 import traceback
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from lightning_a3c.channel import ChannelWriter
 from lightning_a3c.env_checks import Whereabouts
-from lightning_a3c.envs import EnvConfig, better_unseeded, clips_rewards, make_vector_env
+from lightning_a3c.envs import EnvConfig, better_unseeded, clips_rewards, make_known, make_vector_env, portable_spec
 from lightning_a3c.fork_server import STOP_SIGNALS
 from lightning_a3c.heap import keep_freed_memory
 from lightning_a3c.payloads import MakePayload
@@ -85,27 +86,38 @@ class CollectorJob:
         return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16-true")
 
     def share(self, context: BaseContext) -> SharedTensors:
-        """The detached job where any number of processes can `load` it, classes of a notebook or script included.
+        """The detached job where any number of processes can `load` it.
 
-        Its network is an architecture without weights.
+        Classes and environments of a notebook or script are included, which those processes do not import. Its network
+        is an architecture without weights.
 
         Returns:
             One tensor, uint8 [bytes of the pickled job].
 
         Raises:
+            ValueError: something of it cannot be pickled.
             NoFreeSharedMemory: /dev/shm is too small.
         """
         job = self.detached()
         drop_weights(job.net)
-        pickled = torch.frombuffer(bytearray(cloudpickle.dumps(job)), dtype=torch.uint8)
-        shared = SharedTensors([pickled], context)
-        shared.tensors[0].copy_(pickled)
+        try:
+            pickled = cloudpickle.dumps((portable_spec(job.env.id), job))
+        except (TypeError, pickle.PicklingError) as error:
+            raise ValueError(
+                f"workers cannot be sent {job.env.id} or {type(job.net).__name__}: {error}; what a script or notebook "
+                "defines takes along all that it refers to, so define it in a module, which workers import"
+            ) from error
+        job_bytes = torch.frombuffer(bytearray(pickled), dtype=torch.uint8)
+        shared = SharedTensors([job_bytes], context)
+        shared.tensors[0].copy_(job_bytes)
         return shared
 
     @staticmethod
     def load(shared: SharedTensors) -> CollectorJob:
         """A job of the caller's own, from what `share` returned."""
-        job: CollectorJob = cloudpickle.loads(shared.tensors[0].numpy().data)
+        job: CollectorJob
+        spec, job = cloudpickle.loads(shared.tensors[0].numpy().data)
+        make_known(spec)
         return job
 
     def message_template(self) -> Message:

@@ -4,13 +4,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import weakref
 from contextlib import closing
 from pathlib import Path
 
+import gymnasium
 import pytest
 import torch
+from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 from torch.utils.data import DataLoader
 
 from lightning_a3c import A3CModule, CollectorDataModule, CollectorDataset, EnvConfig, Supervision
@@ -223,7 +226,75 @@ def test_a_script_ends_though_it_forgets_to_close_or_is_a_child_itself(
     assert (done.returncode, done.stdout, done.stderr) == (0, output, "")
 
 
+WITHOUT_GUARD = """
+import sys
+from contextlib import closing
+
+import gymnasium
+import pytorch_lightning
+import torch
+from torch import nn
+
+from lightning_a3c import CollectorDataModule, EnvConfig
+
+print("once")
+
+
+class ToldByReward(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(0, 1, (1,))
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def reset(self, seed=None, options=None):
+        return self.observation_space.low.copy(), {}
+
+    def step(self, action):
+        return self.observation_space.low.copy(), float("pytorch_lightning" in sys.modules), False, False, {}
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(1, 3)
+
+    def forward(self, observations):
+        logits, values = self.layer(observations).split([2, 1], dim=1)
+        return logits, torch.zeros_like(values.squeeze(1))
+
+
+gymnasium.register("ToldByReward-v0", entry_point=ENTRY_POINT)
+data = CollectorDataModule(EnvConfig("ToldByReward-v0"), num_workers=2)
+with closing(data.dataset(Net())) as dataset:
+    print(next(iter(dataset)).payload.returns.max().item())
+"""
+
+
+@pytest.mark.parametrize("entry_point", ["ToldByReward", "'__main__:ToldByReward'"])
+def test_workers_know_what_a_script_defines_and_registers_without_importing_it(
+    entry_point: str, tmp_path: Path
+) -> None:
+    (tmp_path / "script.py").write_text(WITHOUT_GUARD.replace("ENTRY_POINT", entry_point))
+    command = [sys.executable, "script.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "once\n0.0\n", "")
+
+
+def test_what_cannot_be_sent_to_workers_is_refused_before_any_starts() -> None:
+    lock = threading.Lock()
+
+    def make() -> gymnasium.Env:
+        with lock:
+            return CartPoleEnv()
+
+    gymnasium.register("Locked-v0", entry_point=make)
+    try:
+        with pytest.raises(ValueError, match=r"Locked-v0 or MLP: cannot pickle '_thread.lock' object; .* in a module"):
+            next(iter(dataset(env=EnvConfig("Locked-v0", num_envs=1))))
+    finally:
+        del gymnasium.registry["Locked-v0"]
+
+
 ORPHANS = """
+import threading
 import time
 
 from lightning_a3c import A3CModule, CollectorDataModule
