@@ -58,8 +58,9 @@ def auto_device(stream_on: Callable[[torch.device], CollectorDataset], learner: 
 def fastest_device(stream_on: Callable[[torch.device], CollectorDataset], *devices: torch.device) -> torch.device:
     """The one with which training is fastest, no worker failing.
 
-    Each is tried for some seconds, with a learner that does all it does in training but to learn: one worker alone
-    would not show how they share a GPU, nor workers alone how often they need new weights there, and the learner it.
+    Each is tried for some seconds, with a learner that does all it does in training but to learn. One worker alone
+    would not show how they share a GPU, and all of them alone not that they fetch new weights for each batch and that
+    the learner computes there too.
     """
     speeds = {device: _steps_per_second(stream_on(device)) for device in devices}
     rank_zero_info("env steps/s by device: " + ", ".join(f"{device} {speed:.0f}" for device, speed in speeds.items()))
@@ -78,7 +79,7 @@ def require_usable(device: str) -> None:
 
 
 def _steps_per_second(stream: CollectorDataset) -> float:
-    """Of `stream`; 0 if a worker fails, as where a GPU's memory is too small for all."""
+    """Env steps a second of `stream`, which it closes; 0 if a worker fails, as where a GPU cannot hold them all."""
     stream.supervision = replace(stream.supervision, max_restarts=0)
     net = copy.deepcopy(stream.net)  # some networks change as they compute
     with closing(stream):

@@ -219,7 +219,7 @@ def spec_of(env_id: str) -> Any:
 
 
 def portable_spec(env_id: str) -> Any:
-    """What `spec_of` gives, for processes that do not have this one's script; see `make_known`."""
+    """What `spec_of` gives, or raises; for the `make_known` of processes that do not have this one's script."""
     spec = copy.copy(spec_of(env_id))
     if isinstance(spec.entry_point, str) and spec.entry_point.startswith("__main__:"):
         spec.entry_point = load_env_creator(spec.entry_point)

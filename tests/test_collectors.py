@@ -294,7 +294,6 @@ def test_what_cannot_be_sent_to_workers_is_refused_before_any_starts() -> None:
 
 
 ORPHANS = """
-import threading
 import time
 
 from lightning_a3c import A3CModule, CollectorDataModule
