@@ -82,7 +82,7 @@ class A3CModule(pl.LightningModule):
         if max_skipped_in_a_row < 1:
             raise ValueError(f"max_skipped_in_a_row must be >= 1, got {max_skipped_in_a_row}")
         self.save_hyperparameters(ignore=["network"] if isinstance(network, nn.Module) else None)
-        self.net = build_network(observation_shape, num_actions, network)
+        self.net = build_network(observation_shape, num_actions, network, self.observation_dtype)
         if orthogonal:
             orthogonal_init(self.net)
         self.loss = A2CLoss(entropy_weight, value_weight, final_entropy_weight, entropy_updates)
@@ -99,6 +99,12 @@ class A3CModule(pl.LightningModule):
         """A module that fits the environment of a `CollectorDataModule`."""
         protocol = data.protocol
         return cls(protocol.observation_shape, protocol.num_actions, protocol.plain(), **kwargs)
+
+    @property
+    def observation_dtype(self) -> torch.dtype:
+        """What the protocol names, float32 without a protocol."""
+        dtype: torch.dtype = getattr(torch, (self.hparams["protocol"] or {}).get("observation_dtype", "float32"))
+        return dtype
 
     def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
         """[B, *observation_shape] → logits [B, A], values [B]; float32, or bfloat16 within autocast."""
@@ -200,15 +206,15 @@ class A3CModule(pl.LightningModule):
     def export_onnx(self, path: str | Path) -> None:
         """Write the network for onnxruntime: `observations` in, `logits` and `values` out, any batch size.
 
-        `observations` have the dtype that the protocol names, float32 without a protocol. Needs the
-        packages onnx and onnxscript (`pip install "lightning-a3c[onnx]"`).
+        `observations` have the `observation_dtype`. Needs the packages onnx and onnxscript
+        (`pip install "lightning-a3c[onnx]"`).
 
         Raises:
             ModuleNotFoundError: one of them is missing.
             NotWritable: `path` cannot be written.
         """
-        dtype = getattr(torch, (self.hparams["protocol"] or {}).get("observation_dtype", "float32"))
-        export_onnx(self, path, torch.zeros(2, *self.hparams["observation_shape"], dtype=dtype, device=self.device))
+        observations = torch.zeros(2, *self.hparams["observation_shape"], dtype=self.observation_dtype)
+        export_onnx(self, path, observations.to(self.device))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["progress"] = self.progress.state_dict() | {"skipped_updates": self.skipped_updates}

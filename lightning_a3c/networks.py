@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -149,7 +150,10 @@ def orthogonal_init(net: nn.Module) -> None:
 
 
 def build_network(
-    observation_shape: Sequence[int], num_actions: int, network: dict[str, Any] | nn.Module | None = None
+    observation_shape: Sequence[int],
+    num_actions: int,
+    network: dict[str, Any] | nn.Module | None = None,
+    observation_dtype: torch.dtype = torch.float32,
 ) -> nn.Module:
     """The network for these spaces, checked to fit them.
 
@@ -161,9 +165,10 @@ def build_network(
             number of actions as first arguments; a ready module is taken as it is. Workers compute
             with it in evaluation mode, on weights they share: there it must not change its
             parameters or buffers.
+        observation_dtype: of what the network will be given.
 
     Raises:
-        ValueError: the class cannot be found or built, or its output does not fit.
+        ValueError: the class cannot be found or built, or the network does not fit or cannot be copied.
     """
     if isinstance(network, nn.Module):
         net = network
@@ -172,7 +177,8 @@ def build_network(
         net = (AtariA2C if is_image else MLP)(observation_shape, num_actions)
     else:
         net = instantiate(network, tuple(observation_shape), num_actions)
-    _check_outputs(net, observation_shape, num_actions)
+    _check_outputs(net, torch.zeros(2, *observation_shape, dtype=observation_dtype), num_actions)
+    _check_copy(net)
     return net
 
 
@@ -195,16 +201,19 @@ def device_of(net: nn.Module) -> torch.device:
     return next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
 
 
-def _check_outputs(net: nn.Module, observation_shape: Sequence[int], num_actions: int) -> None:
+def _check_outputs(net: nn.Module, observations: Tensor, num_actions: int) -> None:
     try:
         with torch.no_grad():
-            outputs = net(torch.zeros(2, *observation_shape, device=device_of(net)))
+            outputs = net(observations.to(device_of(net)))
         if not isinstance(outputs, tuple) or len(outputs) != 2:
             raise TypeError(f"it returns {type(outputs).__name__}, not a pair")
     except (RuntimeError, ValueError, TypeError) as error:
+        dtype = str(observations.dtype).removeprefix("torch.")
+        shape = ", ".join(map(str, ("B", *observations.shape[1:])))
+        way_out = "" if observations.is_floating_point() else "; observations.float() makes float32 of them"
         raise ValueError(
-            f"network {type(net).__name__} does not turn observations [B, {', '.join(map(str, observation_shape))}] "
-            f"into (logits, values): {error}"
+            f"network {type(net).__name__} does not turn {dtype} observations [{shape}] into (logits, values): "
+            f"{error}{way_out}"
         ) from error
     logits, values = outputs
     if tuple(logits.shape) != (2, num_actions) or tuple(values.shape) != (2,):
@@ -212,3 +221,13 @@ def _check_outputs(net: nn.Module, observation_shape: Sequence[int], num_actions
             f"network {type(net).__name__} gives logits {tuple(logits.shape)} and values {tuple(values.shape)} "
             f"for 2 observations; the action space needs (2, {num_actions}) and (2,)"
         )
+
+
+def _check_copy(net: nn.Module) -> None:
+    try:
+        copy.deepcopy(net)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"network {type(net).__name__} cannot be copied, as workers need it: {error}; keep what cannot be copied "
+            "out of the network"
+        ) from error

@@ -89,7 +89,7 @@ def test_a_run_is_saved_resumed_validated_and_tested(tmp_path: Path) -> None:
         (["--data.discount=2"], "data.discount must be in [0, 1], got 2.0"),
         (["--data.env.id=PongNoFrameskp-v4"], "did you mean PongNoFrameskip-v4"),
         (["--data.env.id=Pendulum-v1"], "only Discrete is supported yet"),
-        (["--network=torch.nn.Identity"], "network Identity does not turn observations"),
+        (["--network=torch.nn.Identity"], "network Identity does not turn float32 observations"),
         ([PONG, "--network.init_args.background=300"], "background must be a grey level in 0 … 255, got 300.0"),
         ([PONG, "--network.init_args.widths=[16, 32]"], "needs three widths and a hidden_size of at least 1, got [16"),
         (["--model.entropy_weight=-1"], "entropy_weight must be >= 0, got -1.0"),

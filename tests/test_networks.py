@@ -1,11 +1,13 @@
 """Networks: exact sizes, and refusal of those that do not fit."""
 
+import threading
+
 import pytest
 import torch
 from torch import nn
 from torch.testing import assert_close
 
-from lightning_a3c import networks
+from lightning_a3c import A3CModule, networks
 from lightning_a3c.networks import MLP, AtariA2C, build_network, orthogonal_init
 
 ATARI = (4, 84, 84)
@@ -29,6 +31,11 @@ class ColumnOfValues(MLP):
     def forward(self, observations):
         logits, values = super().forward(observations)
         return logits, values.unsqueeze(1)
+
+
+class FloatsOnly(MLP):
+    def forward(self, observations):
+        return self.policy(observations), self.value(observations).squeeze(1)
 
 
 def test_atari_network_has_the_three_convolutions_of_mnih_2015():
@@ -195,8 +202,21 @@ def test_network_with_the_wrong_number_of_actions_is_refused():
 
 
 def test_network_that_does_not_take_the_observations_is_refused():
-    with pytest.raises(ValueError, match=r"MLP does not turn observations \[B, 4\] into \(logits, values\)"):
+    with pytest.raises(ValueError, match=r"MLP does not turn float32 observations \[B, 4\] into \(logits, values\)"):
         build_network((4,), 3, MLP((7,), 3))
+
+
+def test_network_that_takes_floats_only_is_refused_where_observations_are_bytes():
+    message = r"FloatsOnly does not turn uint8 observations \[B, 4\] into .*; observations.float\(\) makes float32"
+    with pytest.raises(ValueError, match=message):
+        A3CModule((4,), 3, protocol={"observation_dtype": "uint8"}, network=FloatsOnly((4,), 3))
+
+
+def test_network_that_cannot_be_copied_is_refused():
+    net = MLP((4,), 3)
+    net.lock = threading.Lock()
+    with pytest.raises(ValueError, match=r"MLP cannot be copied, as workers need it: cannot pickle '_thread.lock'"):
+        build_network((4,), 3, net)
 
 
 def test_network_with_a_single_output_is_refused():
