@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins import TorchCheckpointIO
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_utilities.core.rank_zero import rank_zero_info
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
@@ -127,6 +128,15 @@ class A3CModule(pl.LightningModule):
         if monitor is not None:
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": monitor}}
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """None; the first hook, called in each process of several, refuses such a trainer."""
+        if self.trainer.world_size > 1:
+            raise MisconfigurationException(
+                f"trainer.devices × trainer.num_nodes must be 1, got {self.trainer.num_devices} × "
+                f"{self.trainer.num_nodes}: there is one learner, on one device; data.num_workers uses more cores"
+            )
+        return []
 
     def setup(self, stage: str) -> None:
         if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # nobody chose another

@@ -37,7 +37,10 @@ def run(args: list[str] | None) -> None:
             CollectorDataModule,
             args=args,
             seed_everything_default=0,
-            trainer_defaults={"callbacks": [ProgressLines(), SaveTestResults(), WritePredictions(), stop_on_signal]},
+            trainer_defaults={
+                "callbacks": [ProgressLines(), SaveTestResults(), WritePredictions(), stop_on_signal],
+                "devices": 1,  # Lightning would take every GPU
+            },
             auto_configure_optimizers=False,
             parser_kwargs={"allow_abbrev": False, "description": f"Train A3C agents. Also: {', '.join(COMMANDS)}"},
             save_config_callback=SaveConfigAndMachine,

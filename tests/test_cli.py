@@ -40,6 +40,7 @@ def test_every_config_parses_and_its_values_can_be_overridden(path: Path, capsys
     assert config["data"]["env"]["num_envs"] == 3
     assert config["optimizer"]["init_args"]["lr"] == 0.125
     assert config["data"]["micro_batch_size"] == own["data"]["micro_batch_size"]
+    assert config["trainer"]["devices"] == 1  # Lightning's default is all of them
 
 
 def test_the_seed_config_has_the_constants_of_the_seed() -> None:
@@ -103,6 +104,15 @@ def test_bad_values_end_in_one_line_that_names_them(
         main(["fit", *arguments])
     assert message in str(stop.value.code)
     assert "\n" not in str(stop.value.code)
+    assert not list(tmp_path.iterdir())
+
+
+def test_more_than_one_learner_is_refused_in_each_of_their_processes(tmp_path: Path) -> None:
+    refused = lightning_a3c("fit", "--trainer.accelerator=cpu", "--trainer.devices=2", folder=tmp_path)
+    assert refused.returncode == 1
+    message = "lightning-a3c: trainer.devices × trainer.num_nodes must be 1, got 2 × 1: there is one learner"
+    assert refused.stderr.count(message) == 2
+    assert "Traceback" not in refused.stderr
     assert not list(tmp_path.iterdir())
 
 
