@@ -24,6 +24,9 @@ from lightning_a3c.types import Batch, Gradients, Prediction
 
 SEED_OPTIMIZER = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3, "eps": 1e-3, "fused": True}}
 
+# with others Lightning also converts what workers report: the returns of episodes, rounded to 16 bits
+_PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+
 
 class CheckpointMismatch(ValueError):
     """The checkpoint belongs to another environment or network."""
@@ -130,11 +133,17 @@ class A3CModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def configure_callbacks(self) -> list[pl.Callback]:
-        """None; the first hook, called in each process of several, refuses such a trainer."""
-        if self.trainer.world_size > 1:
+        """None; as the first hook, and one that each process of several calls, it refuses trainers that do not fit."""
+        trainer, precision = self.trainer, self.trainer.precision_plugin.precision
+        if trainer.world_size > 1:
             raise MisconfigurationException(
-                f"trainer.devices × trainer.num_nodes must be 1, got {self.trainer.num_devices} × "
-                f"{self.trainer.num_nodes}: there is one learner, on one device; data.num_workers uses more cores"
+                f"trainer.devices × trainer.num_nodes must be 1, got {trainer.num_devices} × {trainer.num_nodes}: "
+                "there is one learner, on one device; data.num_workers uses more cores"
+            )
+        if precision not in _PRECISIONS:
+            raise MisconfigurationException(
+                f"trainer.precision must be one of {', '.join(_PRECISIONS)}, got {precision}: the weights that learner "
+                "and workers share are float32"
             )
         return []
 

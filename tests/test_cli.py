@@ -94,6 +94,8 @@ def test_a_run_is_saved_resumed_validated_and_tested(tmp_path: Path) -> None:
         ([PONG, "--network.init_args.background=300"], "background must be a grey level in 0 … 255, got 300.0"),
         ([PONG, "--network.init_args.widths=[16, 32]"], "needs three widths and a hidden_size of at least 1, got [16"),
         (["--model.entropy_weight=-1"], "entropy_weight must be >= 0, got -1.0"),
+        (["--trainer.max_steps=1", "--trainer.precision=64-true"], "bf16-mixed, 16-mixed, got 64-true"),
+        (["--trainer.max_steps=1", "--trainer.precision=bf16-true"], "bf16-mixed, 16-mixed, got bf16-true"),
     ],
 )
 def test_bad_values_end_in_one_line_that_names_them(
