@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,8 @@ class AtariA2C(nn.Module):
     """Three convolutions, then separate policy and value heads (conv stack of Mnih et al. 2015).
 
     Args:
-        observation_shape: (channels, 84, 84) or any (channels, height, width) of at least 36 × 36.
+        observation_shape: (channels, 84, 84), or any (channels, height, width) or (height, width, channels) of at
+            least 36 × 36.
         num_actions: size of the discrete action space.
         widths: output channels of each convolution.
         hidden_size: width of each head's hidden layer.
@@ -41,9 +42,10 @@ class AtariA2C(nn.Module):
         background: float = 0,
     ) -> None:
         super().__init__()
-        if len(observation_shape) != 3 or min(observation_shape[1:]) < 36:
+        axis = _channel_axis(observation_shape)
+        if axis is None:
             raise ValueError(
-                f"AtariA2C needs observations (channels, height, width) of at least 36 × 36, "
+                f"AtariA2C needs observations (channels, height, width), or channels last, of at least 36 × 36, "
                 f"got {tuple(observation_shape)}; use lightning_a3c.networks.MLP for vectors"
             )
         if len(widths) != 3 or min(*widths, hidden_size) < 1:
@@ -53,8 +55,9 @@ class AtariA2C(nn.Module):
         if not 0 <= background <= 255:
             raise ValueError(f"AtariA2C's background must be a grey level in 0 … 255, got {background}")
         self.background = background
+        self._channels_last = axis == 2
         self.features = nn.Sequential(
-            nn.Conv2d(observation_shape[0], widths[0], kernel_size=8, stride=4),
+            nn.Conv2d(observation_shape[axis], widths[0], kernel_size=8, stride=4),
             nn.ReLU(inplace=True),
             nn.Conv2d(widths[0], widths[1], kernel_size=4, stride=2),
             nn.ReLU(inplace=True),
@@ -63,7 +66,7 @@ class AtariA2C(nn.Module):
             nn.Flatten(),
         )
         with torch.no_grad():
-            size = self.features(torch.zeros(1, *observation_shape)).shape[1]
+            size = self.features(self._channels_first(torch.zeros(1, *observation_shape))).shape[1]
 
         def head(outputs: int) -> nn.Module:
             hidden = _WideLinear(size, hidden_size)
@@ -73,15 +76,21 @@ class AtariA2C(nn.Module):
         self.value = head(1)
 
     def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 or float [B, C, H, W] in 0 … 255 → logits [B, A], values [B], in the weights' or autocast's dtype."""
-        # to channels-last order while they are bytes (stacking is faster than `contiguous`), then at once to the dtype
-        # that the convolutions compute in
-        reordered = torch.stack(observations.unbind(1), dim=-1).permute(0, 3, 1, 2)
-        pixels = reordered.to(self._compute_dtype, copy=True).mul_(1 / 256)
+        """uint8 or float [B, *observation_shape] in 0 … 255 → logits [B, A], values [B], in the weights' or autocast's
+        dtype.
+        """
+        # channels are brought last while they are bytes; then at once to the dtype that the convolutions compute in
+        pixels = self._channels_first(observations).to(self._compute_dtype, copy=True).mul_(1 / 256)
         if self.background:
             pixels -= self.background / 256
         features = self.features(pixels)
         return self.policy(features), self.value(features).squeeze(1)
+
+    def _channels_first(self, observations: Tensor) -> Tensor:
+        """[B, C, H, W], which lies in memory as [B, H, W, C]."""
+        if not self._channels_last:
+            observations = torch.stack(observations.unbind(1), dim=-1)  # faster than `contiguous`
+        return observations.permute(0, 3, 1, 2)
 
     @property
     def _compute_dtype(self) -> torch.dtype:
@@ -173,8 +182,7 @@ def build_network(
     if isinstance(network, nn.Module):
         net = network
     elif network is None:
-        is_image = len(observation_shape) == 3 and min(observation_shape[1:]) >= 36
-        net = (AtariA2C if is_image else MLP)(observation_shape, num_actions)
+        net = (MLP if _channel_axis(observation_shape) is None else AtariA2C)(observation_shape, num_actions)
     else:
         net = instantiate(network, tuple(observation_shape), num_actions)
     _check_outputs(net, torch.zeros(2, *observation_shape, dtype=observation_dtype), num_actions)
@@ -199,6 +207,15 @@ def instantiate(spec: dict[str, Any], *args: Any) -> Any:
 def device_of(net: nn.Module) -> torch.device:
     """Where its parameters lie; the CPU if it has none."""
     return next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
+
+
+def _channel_axis(observation_shape: Sequence[int]) -> Literal[0, 2] | None:
+    """Where the channels of an image of at least 36 × 36 are; None for what is none."""
+    if len(observation_shape) != 3:
+        return None
+    if min(observation_shape[1:]) >= 36:
+        return 0
+    return 2 if min(observation_shape[:2]) >= 36 else None
 
 
 def _check_outputs(net: nn.Module, observations: Tensor, num_actions: int) -> None:

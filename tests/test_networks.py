@@ -53,6 +53,14 @@ def test_atari_network_has_separate_heads_of_512_over_3136_features():
     assert linears(net.features) == []
 
 
+def test_atari_network_takes_images_with_their_channels_last_too():
+    first, last = AtariA2C((3, 96, 64), 6), AtariA2C((96, 64, 3), 6)
+    last.load_state_dict(first.state_dict())
+    images = torch.randint(256, (5, 3, 96, 64), dtype=torch.uint8)
+    for theirs, ours in zip(first(images), last(images.permute(0, 2, 3, 1).contiguous()), strict=True):
+        assert_close(ours, theirs)
+
+
 def test_atari_heads_share_no_parameter():
     net = AtariA2C(ATARI, 6)
     _, values = net(torch.ones(1, *ATARI))
@@ -175,7 +183,10 @@ def test_mlp_flattens_observations_of_any_shape_and_type():
 
 @pytest.mark.parametrize(
     ("shape", "expected"),
-    [(ATARI, AtariA2C), ((3, 36, 36), AtariA2C), ((4,), MLP), ((3, 10, 10), MLP), ((84, 84), MLP)],
+    [
+        *((shape, AtariA2C) for shape in (ATARI, (3, 36, 36), (96, 96, 3), (40, 36, 1))),
+        *((shape, MLP) for shape in ((4,), (3, 10, 10), (35, 96, 3), (84, 84))),
+    ],
 )
 def test_default_network_follows_from_the_observation_shape(shape, expected):
     assert type(build_network(shape, 6)) is expected
