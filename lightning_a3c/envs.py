@@ -97,7 +97,8 @@ def inspect(config: EnvConfig) -> Protocol:
     """Check `config` and say what it will play, by building one environment and closing it.
 
     Raises:
-        ValueError: the id is unknown, its actions are not discrete, or a field is out of range.
+        ValueError: the id is unknown or needs a package that is missing, its actions are not discrete, or a field is
+            out of range.
     """
     if config.num_envs < 1:
         raise ValueError(f"env.num_envs must be >= 1, got {config.num_envs}")
@@ -117,6 +118,8 @@ def inspect(config: EnvConfig) -> Protocol:
         env = make_vector_env(config, num_envs=1)
     except TypeError as error:
         raise ValueError(f"env.kwargs {config.kwargs} do not fit {config.id}: {error}") from error
+    except (ImportError, gymnasium.error.Error) as error:  # most often a package is missing
+        raise ValueError(f"env.id {config.id!r} cannot be made: {error}") from error
     try:
         action_space = env.single_action_space
         if not isinstance(action_space, spaces.Discrete):

@@ -232,6 +232,17 @@ def test_id_of_a_module_that_does_not_exist_is_refused():
         inspect(EnvConfig(id="no_such_module:Env-v0"))
 
 
+@pytest.mark.parametrize("error", [ModuleNotFoundError, gymnasium.error.DependencyNotInstalled])
+def test_an_environment_that_needs_a_missing_package_is_refused(error):
+    def make():
+        raise error("Box2D is not installed")
+
+    gymnasium.register("Lander-v0", entry_point=make)
+    with pytest.raises(ValueError, match=r"env\.id 'Lander-v0' cannot be made: Box2D is not installed"):
+        inspect(EnvConfig(id="Lander-v0"))
+    del gymnasium.registry["Lander-v0"]
+
+
 def test_continuous_actions_are_not_supported_yet():
     with pytest.raises(ValueError, match=r"'Pendulum-v1' has the action space Box.*only Discrete is supported yet"):
         inspect(EnvConfig(id="Pendulum-v1"))
