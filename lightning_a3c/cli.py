@@ -55,6 +55,7 @@ class A3CCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         try:
             super().instantiate_classes()
+            self.model.configure_optimizers()  # what is wrong with them is told before any file is written
         except ValueError as error:  # a value out of range: the message says it all, a traceback would hide it
             raise SystemExit(f"lightning-a3c: {error}") from None
 

@@ -140,6 +140,8 @@ class A3CModule(pl.LightningModule):
                 f"trainer.devices × trainer.num_nodes must be 1, got {trainer.num_devices} × {trainer.num_nodes}: "
                 "there is one learner, on one device; data.num_workers uses more cores"
             )
+        if (trainer.gradient_clip_val or 0) < 0:
+            raise MisconfigurationException(f"trainer.gradient_clip_val must be >= 0, got {trainer.gradient_clip_val}")
         if precision not in _PRECISIONS:
             raise MisconfigurationException(
                 f"trainer.precision must be one of {', '.join(_PRECISIONS)}, got {precision}: the weights that learner "

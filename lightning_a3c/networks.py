@@ -200,7 +200,7 @@ def instantiate(spec: dict[str, Any], *args: Any) -> Any:
         raise ValueError(f"class_path {class_path!r} cannot be imported: {error}") from error
     try:
         return factory(*args, **init_args)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{class_path} cannot be built with init_args {init_args}: {error}") from error
 
 
