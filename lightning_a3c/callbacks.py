@@ -164,11 +164,6 @@ class GradientParallel(pl.Callback):
                 'GradientParallel needs A3CModule(mode="gradient"), got a module that optimizes automatically; '
                 "set model.mode to gradient or remove the callback"
             )
-        if getattr(trainer.precision_plugin, "scaler", None) is not None:
-            raise MisconfigurationException(
-                f"GradientParallel cannot apply gradients with trainer.precision {trainer.precision_plugin.precision}, "
-                "which scales losses the workers never see; use 32-true"
-            )
         return SendGradients(module.loss, self.worker_max_norm)
 
     def on_train_batch_start(

@@ -27,6 +27,10 @@ class RemoteFailure(Exception):
     """The writing process raised; the message is its traceback."""
 
 
+class ReaderGone(Exception):
+    """The learner has closed its end or died."""
+
+
 class _Slots:
     """`count` shared copies of `template`, and a status."""
 
@@ -66,12 +70,15 @@ class ChannelWriter:
             Where the next message will lie, for parts of it to be made there.
 
         Raises:
-            EOFError: the learner has closed its end or died.
+            ReaderGone: no message will be read any more.
         """
         while not self._free:
-            slot = self._connection.recv()
+            try:
+                slot = self._connection.recv()
+            except (EOFError, OSError) as error:
+                raise ReaderGone from error
             if slot is _QUESTION:
-                self._connection.send(answer())
+                self._send(answer())
             else:
                 self._free.append(slot)
         return self._slots[self._free[0]]
@@ -80,15 +87,21 @@ class ChannelWriter:
         """Copy what of `message` is not there yet into a free slot and announce it; waits for one if needed."""
         place = self.wait_for_slot()
         map_tensors(lambda shared, own: own if own is shared else shared.copy_(own), place, message)
-        self._connection.send(self._free.popleft())
+        self._send(self._free.popleft())
 
     def send_failure(self, traceback: str) -> None:
         """Tell the learner why no more messages will come."""
-        self._connection.send(traceback)
+        self._send(traceback)
 
     def close(self) -> None:
         """Close this process's copy of the end."""
         self._connection.close()
+
+    def _send(self, what: Any) -> None:
+        try:
+            self._connection.send(what)
+        except OSError as error:
+            raise ReaderGone from error
 
 
 class ChannelReader:

@@ -25,6 +25,8 @@ def start() -> ForkServerContext:
     context.set_forkserver_preload(["lightning_a3c.worker", "lightning_a3c.frozen"])
     Finalize(None, _end, exitpriority=-1)  # after multiprocessing has ended what others left
     with surroundings():
+        resource_tracker.ensure_running()  # unblocks the signals again
+    with surroundings():
         forkserver.ensure_running()
     return context
 

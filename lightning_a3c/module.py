@@ -24,8 +24,9 @@ from lightning_a3c.types import Batch, Gradients, Prediction
 
 SEED_OPTIMIZER = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3, "eps": 1e-3, "fused": True}}
 
-# with others Lightning also converts what workers report: the returns of episodes, rounded to 16 bits
-_PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+# true 16 bits would round what workers report too, the returns of episodes; 16-mixed scales losses, which workers in
+# gradient mode never see and fused optimizers unscale only after gradients are clipped
+_PRECISIONS = ("32-true", "bf16-mixed")
 
 
 class CheckpointMismatch(ValueError):
@@ -144,8 +145,8 @@ class A3CModule(pl.LightningModule):
             raise MisconfigurationException(f"trainer.gradient_clip_val must be >= 0, got {trainer.gradient_clip_val}")
         if precision not in _PRECISIONS:
             raise MisconfigurationException(
-                f"trainer.precision must be one of {', '.join(_PRECISIONS)}, got {precision}: the weights that learner "
-                "and workers share are float32"
+                f"trainer.precision must be one of {', '.join(_PRECISIONS)}, got {precision}: weights are float32, "
+                "and losses are not scaled"
             )
         return []
 
@@ -222,7 +223,7 @@ class A3CModule(pl.LightningModule):
     def predict_step(self, batch: Tensor) -> Prediction:
         """Observations [B, *observation_shape] → the probability of each action, and the value."""
         logits, values = self.forward(batch)
-        return Prediction(logits.softmax(dim=1), values)
+        return Prediction(logits.float().softmax(dim=1), values.float())
 
     def export_onnx(self, path: str | Path) -> None:
         """Write the network for onnxruntime: `observations` in, `logits` and `values` out, any batch size.

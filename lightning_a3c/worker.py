@@ -8,6 +8,7 @@ import os
 import pickle
 import signal
 import traceback
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.context import BaseContext
 from typing import Literal
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lightning_a3c.channel import ChannelWriter
+from lightning_a3c.channel import ChannelWriter, ReaderGone
 from lightning_a3c.env_checks import Whereabouts
 from lightning_a3c.envs import EnvConfig, better_unseeded, clips_rewards, make_known, make_vector_env, portable_spec
 from lightning_a3c.fork_server import STOP_SIGNALS
@@ -228,7 +229,8 @@ def run_worker(
 ) -> None:
     """A collector process: collect whenever a slot is free, until the learner closes its end."""
     for number in STOP_SIGNALS:  # they reach the whole group; the learner decides
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, _do_nothing)  # programs that an environment starts would inherit SIG_IGN
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     torch.set_num_threads(1)
     keep_freed_memory()
     os.nice(_NICENESS)
@@ -237,13 +239,19 @@ def run_worker(
         with fastest_matmul(own_job.device):
             # between asynchronous processes chance decides anyway which weights act
             seeded = own_job.synchronous or not better_unseeded(own_job.env)
-            collector = Collector(own_job, rank, weights, start, Whereabouts(writer.status.numpy()), seeded=seeded)
-            if state is not None:
-                collector.load_state_dict(state)
-            while True:
-                place = writer.wait_for_slot(collector.state_dict)  # before acting, so that what waits is young
-                writer.send(collector.collect(place))
-    except (EOFError, BrokenPipeError, ConnectionResetError):
+            whereabouts = Whereabouts(writer.status.numpy())
+            with closing(Collector(own_job, rank, weights, start, whereabouts, seeded=seeded)) as collector:
+                if state is not None:
+                    collector.load_state_dict(state)
+                while True:
+                    place = writer.wait_for_slot(collector.state_dict)  # before acting, so that what waits is young
+                    writer.send(collector.collect(place))
+    except ReaderGone:
         return
     except Exception:
-        writer.send_failure(traceback.format_exc())
+        with suppress(ReaderGone):
+            writer.send_failure(traceback.format_exc())
+
+
+def _do_nothing(number: int, frame: object) -> None:
+    pass

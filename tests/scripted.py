@@ -6,8 +6,10 @@ Registered on import: `gymnasium.make("SeededLength-v0")`, `gymnasium.make("Scri
 from __future__ import annotations
 
 import random
+import subprocess
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import gymnasium
@@ -92,15 +94,32 @@ class SeededLengthEnv(gymnasium.Env[np.ndarray, int]):
 
 
 class FailingEnv(SeededLengthEnv):
-    """Raises at its 200th step."""
+    """Raises an `error` at its 200th step."""
 
     steps = 0
+
+    def __init__(self, error: type[Exception] = RuntimeError) -> None:
+        super().__init__()
+        self.error = error
 
     def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self.steps += 1
         if self.steps == 200:
-            raise RuntimeError("the environment broke on purpose")
+            raise self.error("the environment broke on purpose")
         return super().step(action)
+
+
+class SimulatorEnv(SeededLengthEnv):
+    """Starts a program, leaves its process id in `folder`, and ends it with `close`."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.program = subprocess.Popen(["sleep", "100"])
+        (folder / str(self.program.pid)).touch()
+
+    def close(self) -> None:
+        self.program.terminate()
+        self.program.wait()
 
 
 class Misbehaving(SeededLengthEnv):
@@ -166,6 +185,7 @@ for _id, _name in (
     ("Scripted-v0", "ScriptedEnv"),
     ("SeededLength-v0", "SeededLengthEnv"),
     ("Failing-v0", "FailingEnv"),
+    ("Simulator-v0", "SimulatorEnv"),
     ("Misbehaving-v0", "Misbehaving"),
     ("Unseeded-v0", "UnseededEnv"),
     ("ChaoticCartPole-v0", "ChaoticCartPole"),

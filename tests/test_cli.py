@@ -97,8 +97,11 @@ def test_a_run_is_saved_resumed_validated_and_tested(tmp_path: Path) -> None:
         (["--optimizer.init_args.lr=-1"], "torch.optim.Adam cannot be built with init_args {'lr': -1.0"),
         (["--lr_scheduler=LinearLR", "--lr_scheduler.init_args.start_factor=2"], "LinearLR cannot be built with init_"),
         (["--trainer.max_steps=1", "--trainer.gradient_clip_val=-1"], "gradient_clip_val must be >= 0, got -1"),
-        (["--trainer.max_steps=1", "--trainer.precision=64-true"], "bf16-mixed, 16-mixed, got 64-true"),
-        (["--trainer.max_steps=1", "--trainer.precision=bf16-true"], "bf16-mixed, 16-mixed, got bf16-true"),
+        (["--trainer.max_steps=1", "--trainer.precision=64-true"], "must be one of 32-true, bf16-mixed, got 64-true"),
+        (
+            ["--trainer.max_steps=1", "--trainer.precision=bf16-true"],
+            "must be one of 32-true, bf16-mixed, got bf16-true",
+        ),
     ],
 )
 def test_bad_values_end_in_one_line_that_names_them(

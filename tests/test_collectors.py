@@ -174,14 +174,24 @@ def test_without_restarts_a_killed_worker_ends_the_stream_with_its_rank_and_sign
     assert all(gone(pid) for pid in pids)
 
 
-def test_an_exception_in_a_worker_arrives_with_traceback_and_rank() -> None:
-    env = EnvConfig("tests.scripted:Failing-v0", num_envs=1)
+@pytest.mark.parametrize("error", [RuntimeError, ConnectionResetError, EOFError])
+def test_an_exception_in_a_worker_arrives_with_traceback_and_rank(error: type[Exception]) -> None:
+    env = EnvConfig("tests.scripted:Failing-v0", num_envs=1, kwargs={"error": error})
     stream = dataset(
         env=env, micro_batch_size=8, batch_size=8, updates_per_epoch=50, supervision=Supervision(max_restarts=0)
     )
     with pytest.raises(WorkerError, match=r"(?s)collector \d raised:\nTraceback.*the environment broke on purpose"):
         list(stream)
     stream.close()
+
+
+def test_environments_are_closed_with_their_workers(tmp_path: Path) -> None:
+    env = EnvConfig("tests.scripted:Simulator-v0", num_envs=2, kwargs={"folder": tmp_path})
+    with closing(dataset(env=env)) as stream:
+        next(iter(stream))
+        simulators = [int(path.name) for path in tmp_path.iterdir()]
+        assert sum(not gone(pid) for pid in simulators) == 4  # the first was looked at, and is gone
+    assert all(gone(pid) for pid in simulators)
 
 
 FORGETFUL = """

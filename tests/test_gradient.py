@@ -228,10 +228,11 @@ def test_data_that_served_one_mode_serves_the_other(tmp_path: Path) -> None:
     assert payloads == ["Gradients"] * 2 + ["Transitions"] * 2
 
 
-def test_the_callback_refuses_a_precision_that_scales_losses(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["data", "gradient"])
+def test_a_precision_that_scales_losses_is_refused(mode: str, tmp_path: Path) -> None:
     scaling = MixedPrecision("16-mixed", device="cpu", scaler=torch.amp.GradScaler("cpu"))
-    with pytest.raises(MisconfigurationException, match=r"GradientParallel .*precision 16-mixed, .*32-true"):
-        fit("gradient", [GradientParallel()], tmp_path, plugins=[scaling])
+    with pytest.raises(MisconfigurationException, match=r"must be one of 32-true, bf16-mixed, got 16-mixed"):
+        fit(mode, [GradientParallel()] if mode == "gradient" else [], tmp_path, plugins=[scaling])
     assert not list(tmp_path.iterdir())
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
@@ -310,22 +311,29 @@ def test_sigterm_in_the_middle_of_a_log_line_ends_training(tmp_path: Path) -> No
     assert callback.raw.signals == 1
 
 
+@pytest.mark.parametrize("send", [os.kill, os.killpg])  # terminals and schedulers send to the whole group
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_ends_everything_and_leaves_a_checkpoint(sent: signal.Signals, tmp_path: Path) -> None:
+def test_a_signal_ends_everything_and_leaves_a_checkpoint(
+    sent: signal.Signals, send: Callable[[int, int], None], tmp_path: Path
+) -> None:
     checkpoint = f"{{dirpath: {tmp_path}, save_last: true, save_on_exception: true}}"
     command = [sys.executable, "-m", "lightning_a3c", "fit", "--trainer.max_epochs=-1", "--trainer.logger=false"]
     command += ["--trainer.callbacks=pytorch_lightning.callbacks.ModelCheckpoint"]
     command += [f"--trainer.callbacks.init_args={checkpoint}", "--data.num_workers=2"]
     # a shell's background job is born with Ctrl-C ignored, and so would its children be
     own_handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-    run = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    run = subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
+    )
     signal.signal(signal.SIGINT, own_handler)
     try:
         assert run.stderr is not None
         next(line for line in run.stderr if "updates" in line)
         helpers = children_of(run.pid)  # multiprocessing's fork server, whose children the workers are, and another
         workers = [worker for helper in helpers for worker in children_of(helper)]
-        run.send_signal(sent)
+        assert all(unmasked(worker) for worker in workers)
+        assert not any(unmasked(helper) for helper in helpers)
+        send(run.pid, sent)
         errors = run.stderr.read()
         assert run.wait(timeout=60) == 128 + sent
     finally:
@@ -416,6 +424,13 @@ def test_sigterm_is_heard_while_no_worker_sends_anything(tmp_path: Path) -> None
 def children_of(pid: int) -> list[int]:
     tasks = Path(f"/proc/{pid}/task").iterdir()
     return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+
+
+def unmasked(pid: int) -> bool:
+    """Whether signals that end a process would reach it, rather than be blocked or ignored."""
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    bit = 1 << (signal.SIGTERM - 1)
+    return not (int(status["SigBlk"], 16) | int(status["SigIgn"], 16)) & bit
 
 
 def gone(pid: int) -> bool:
