@@ -39,7 +39,7 @@ class _Slots:
         map_tensors(leaves.append, template)
         self._template = map_tensors(lambda _: torch.empty(0), template)
         self._width = len(leaves)
-        self._shared = SharedTensors([*leaves * count, torch.zeros(2, dtype=torch.int64)], context)
+        self._shared = SharedTensors([*leaves * count, torch.zeros(3, dtype=torch.int64)], context)
 
     @property
     def status(self) -> Tensor:
@@ -60,7 +60,7 @@ class ChannelWriter:
 
     @property
     def status(self) -> Tensor:
-        """int64 [2], for the reader to look at whenever it likes."""
+        """int64 [3], for the reader to look at whenever it likes."""
         return self._slots.status
 
     def wait_for_slot(self, answer: Callable[[], Any] = lambda: None) -> Any:
@@ -113,7 +113,7 @@ class ChannelReader:
 
     @property
     def status(self) -> Tensor:
-        """int64 [2], as the writer left them; zeros at first."""
+        """int64 [3], as the writer left them; zeros at first."""
         return self._slots.status
 
     def fileno(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from io import BytesIO
 from typing import Any
 
 import torch
@@ -10,6 +12,20 @@ from lightning_fabric.utilities.cloud_io import _is_local_file_protocol
 from lightning_fabric.utilities.types import _PATH
 
 from lightning_a3c.files import replacing
+
+
+def require_loadable(values: Mapping[str, Any]) -> None:
+    """Raises ValueError, naming the first of `values` that could be written to a checkpoint but not read again."""
+    for name, value in values.items():
+        file = BytesIO()
+        try:
+            torch.save(value, file)
+            file.seek(0)
+            torch.load(file, weights_only=True)
+        except Exception as error:  # whatever pickling meets
+            raise ValueError(
+                f"{name} {value!r} cannot be kept in a checkpoint; use numbers, strings, lists, dicts and tensors only"
+            ) from error
 
 
 class WholeCheckpoints(TorchCheckpointIO):

@@ -103,6 +103,7 @@ class CollectorDataModule(pl.LightningDataModule):
             ("slots_per_worker", slots_per_worker, 1),
             ("learner_threads", learner_threads, 1),
             ("eval_episodes", eval_episodes, 1),
+            ("seed", seed, 0),
         ):
             if value is not None and value < least:
                 raise ValueError(f"data.{name} must be >= {least}, got {value}")

@@ -72,6 +72,7 @@ class CollectorDataset(IterableDataset[Batch]):
         self._collectors: Collectors | None = None
         self._states: list[CollectorState] | None = None  # where synchronous collectors begin when opened
         self._position = 0  # batches handed out in this epoch
+        self._start = 0  # where the next epoch begins: further on if it is resumed
         self._settings = ExitStack()  # of PyTorch, while collectors run
 
     def __len__(self) -> int:
@@ -83,8 +84,7 @@ class CollectorDataset(IterableDataset[Batch]):
                 "CollectorDataset starts its own processes and cannot run in those of a DataLoader: "
                 "use DataLoader(dataset, batch_size=None, num_workers=0), or iterate the dataset itself"
             )
-        if self._position == self.updates_per_epoch:
-            self._position = 0
+        self._position, self._start = self._start % self.updates_per_epoch, 0
         while self._position < self.updates_per_epoch:
             yield self._next_batch()  # kept in no variable: its memory is free for the batch after it
 
@@ -93,7 +93,7 @@ class CollectorDataset(IterableDataset[Batch]):
         return {"position": self._position, "collectors": self._collector_states()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._position = state_dict["position"]
+        self._position = self._start = state_dict["position"]
         states = state_dict.get("collectors")
         if states is None or not self.job.synchronous:
             return

@@ -23,16 +23,21 @@ class Whereabouts:
     """Which call of which sub-environment is under way, so that one that never returns can be named.
 
     Args:
-        cell: int64 [2], the call's place in the list of calls and the sub-environment. In shared memory, another
-            process can ask.
+        cell: int64 [3], the call's place in the list of calls, the sub-environment, and how many calls were begun. In
+            shared memory, another process can ask.
     """
 
     def __init__(self, cell: np.ndarray | None = None) -> None:
-        self._cell = np.zeros(2, dtype=np.int64) if cell is None else cell
+        self._cell = np.zeros(3, dtype=np.int64) if cell is None else cell
 
     def calling(self, call: Call, env_id: str, index: int = _ALL) -> _Calling:
         """To be around a call, as often as it is made; an exception gets the environment's name as a note."""
         return _Calling(self._cell, _CALLS.index(call), env_id, index)
+
+    @property
+    def calls(self) -> int:
+        """How many calls were begun so far."""
+        return int(self._cell[2])
 
     def describe(self, env_id: str) -> str:
         """In words."""
@@ -50,6 +55,7 @@ class _Calling:
         self._index = index
 
     def __enter__(self) -> None:
+        self._cell[2] += 1
         self._cell[1] = self._index
         self._cell[0] = self._call
 

@@ -128,9 +128,15 @@ def inspect(config: EnvConfig) -> Protocol:
             )
         if action_space.start != 0:
             raise ValueError(f"env.id {config.id!r}: actions must start at 0, not at {action_space.start}")
+        shape = env.single_observation_space.shape
+        if not shape:
+            raise ValueError(
+                f"env.id {config.id!r} has the observation space {env.single_observation_space}; arrays with at least "
+                "one axis are needed, or what gymnasium.wrappers.FlattenObservation makes arrays of"
+            )
         return Protocol(
             env_id=config.id,
-            observation_shape=tuple(env.single_observation_space.shape or ()),
+            observation_shape=tuple(shape),
             observation_dtype=observation_dtype(env),
             num_actions=int(action_space.n),
             frame_skip=config.atari.frame_skip if atari else 1,
@@ -215,7 +221,11 @@ def spec_of(env_id: str) -> Any:
         if module:
             import_module(module)
         return gymnasium.spec(name)
-    except (gymnasium.error.Error, ImportError) as error:
+    except ImportError as error:
+        raise ValueError(
+            f"env.id {env_id!r} is not a known environment: {module} cannot be imported: {error}"
+        ) from error
+    except gymnasium.error.Error as error:
         near = difflib.get_close_matches(env_id, gymnasium.registry, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else "`gymnasium.pprint_registry()` lists the known ones"
         raise ValueError(f"env.id {env_id!r} is not a known environment; {hint}") from error
@@ -257,7 +267,7 @@ def better_unseeded(config: EnvConfig) -> bool:
 
 
 class LifeLoss(VectorWrapper):
-    """Adds `info["life_lost"]`: bool [num_envs], true where a life went but the game goes on."""
+    """Adds `info["lightning_a3c.life_lost"]`: bool [num_envs], true where a life went but the game goes on."""
 
     def __init__(self, env: VectorEnv) -> None:
         super().__init__(env)
@@ -270,7 +280,7 @@ class LifeLoss(VectorWrapper):
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         observations, rewards, terminated, truncated, info = self.env.step(actions)
-        info["life_lost"] = (info["lives"] < self._lives) & ~(terminated | truncated)
+        info["lightning_a3c.life_lost"] = (info["lives"] < self._lives) & ~(terminated | truncated)
         self._lives = info["lives"].copy()
         return observations, rewards, terminated, truncated, info
 

@@ -14,7 +14,7 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from lightning_a3c.checkpoints import WholeCheckpoints
+from lightning_a3c.checkpoints import WholeCheckpoints, require_loadable
 from lightning_a3c.losses import A2CLoss, LossTerms
 from lightning_a3c.networks import build_network, instantiate, orthogonal_init
 from lightning_a3c.onnx_export import export_onnx
@@ -64,7 +64,7 @@ class A3CModule(pl.LightningModule):
             `GradientParallel` callback makes of the workers' gradients.
 
     Raises:
-        ValueError: the network does not fit the spaces, or an argument is out of range.
+        ValueError: the network does not fit the spaces, or an argument is out of range or no checkpoint could keep it.
     """
 
     def __init__(
@@ -86,7 +86,9 @@ class A3CModule(pl.LightningModule):
         super().__init__()
         if max_skipped_in_a_row < 1:
             raise ValueError(f"max_skipped_in_a_row must be >= 1, got {max_skipped_in_a_row}")
+        observation_shape, num_actions = tuple(map(int, observation_shape)), int(num_actions)  # of NumPy, often
         self.save_hyperparameters(ignore=["network"] if isinstance(network, nn.Module) else None)
+        require_loadable(self.hparams)
         self.net = build_network(observation_shape, num_actions, network, self.observation_dtype)
         if orthogonal:
             orthogonal_init(self.net)
@@ -129,6 +131,11 @@ class A3CModule(pl.LightningModule):
             return optimizer
         scheduler = instantiate(self.hparams["lr_scheduler"], optimizer)
         monitor = getattr(scheduler, "monitor", None)
+        if monitor is None and isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            raise ValueError(
+                "lr_scheduler ReduceLROnPlateau does not say what to watch; use the class path "
+                "pytorch_lightning.cli.ReduceLROnPlateau with monitor among its init_args"
+            )
         if monitor is not None:
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": monitor}}
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

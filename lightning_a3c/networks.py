@@ -224,7 +224,8 @@ def _check_outputs(net: nn.Module, observations: Tensor, num_actions: int) -> No
             outputs = net(observations.to(device_of(net)))
         if not isinstance(outputs, tuple) or len(outputs) != 2:
             raise TypeError(f"it returns {type(outputs).__name__}, not a pair")
-    except (RuntimeError, ValueError, TypeError) as error:
+        logits_shape, values_shape = (tuple(output.shape) for output in outputs)
+    except Exception as error:  # whatever a user's network raises
         dtype = str(observations.dtype).removeprefix("torch.")
         shape = ", ".join(map(str, ("B", *observations.shape[1:])))
         way_out = "" if observations.is_floating_point() else "; observations.float() makes float32 of them"
@@ -232,10 +233,9 @@ def _check_outputs(net: nn.Module, observations: Tensor, num_actions: int) -> No
             f"network {type(net).__name__} does not turn {dtype} observations [{shape}] into (logits, values): "
             f"{error}{way_out}"
         ) from error
-    logits, values = outputs
-    if tuple(logits.shape) != (2, num_actions) or tuple(values.shape) != (2,):
+    if logits_shape != (2, num_actions) or values_shape != (2,):
         raise ValueError(
-            f"network {type(net).__name__} gives logits {tuple(logits.shape)} and values {tuple(values.shape)} "
+            f"network {type(net).__name__} gives logits {logits_shape} and values {values_shape} "
             f"for 2 observations; the action space needs (2, {num_actions}) and (2,)"
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -46,7 +47,7 @@ def make_watched_env(config: EnvConfig, window: bool = False) -> gymnasium.Env[A
     require_rendering(config)
     spec, atari = spec_of(config.id), config.atari
     if not is_atari(spec):
-        env = gymnasium.make(config.id, render_mode="rgb_array", **config.kwargs)
+        env = gymnasium.make(config.id, **config.kwargs | {"render_mode": "rgb_array"})
         return flatten(HumanRendering(env) if window else env)
     env = gymnasium.make(
         config.id,
@@ -70,7 +71,10 @@ def require_rendering(config: EnvConfig) -> None:
     """Raise ValueError unless the environment says that it renders to arrays."""
     spec = spec_of(config.id)
     creator = spec.entry_point if callable(spec.entry_point) else load_env_creator(spec.entry_point)
-    if "rgb_array" not in getattr(creator, "metadata", {}).get("render_modes", []):
+    if not hasattr(creator, "metadata"):  # a function: what it makes can say
+        with closing(gymnasium.make(config.id, **config.kwargs)) as creator:
+            pass
+    if "rgb_array" not in creator.metadata.get("render_modes", []):
         raise ValueError(
             f"env.id {config.id!r} has no render mode 'rgb_array', so it can be neither shown nor recorded"
         )

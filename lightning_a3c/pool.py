@@ -84,6 +84,7 @@ class WorkerPool:
         self._waiting: deque[int] = deque()  # ranks whose channels have something to read, oldest first
         template = job.message_template()
         self._workers = [WorkerProcess(rank, template, slots_per_worker, context) for rank in range(num_workers)]
+        self._watched_at = time.monotonic()  # when the workers were last looked at
         self._is_closed = False
         self._is_in_batch = False  # a take has begun and not ended
         atexit.register(self.close)  # an open pool must not keep the interpreter from ending
@@ -191,11 +192,18 @@ class WorkerPool:
 
     def _fail_hung_workers(self) -> None:
         now, timeout = time.monotonic(), self._failures.supervision.timeout
+        was_suspended = now - self._watched_at > timeout / 2  # as by Ctrl-Z, and the workers with this process
+        self._watched_at = now
         for worker in self._workers:
-            if worker.process and worker.rank not in self._waiting and now - worker.active_at > timeout:
+            if not worker.process or worker.rank in self._waiting:
+                continue
+            worker.look()
+            if was_suspended:
+                worker.active_at = now
+            elif now - worker.active_at > timeout:
                 where = worker.whereabouts(self._env_id)
                 name = f"collector {worker.rank} (process {worker.process.pid})"
-                self._fail(worker, f"{name} hangs: it sent nothing for {timeout:g} s and is {where}")
+                self._fail(worker, f"{name} hangs: it did nothing for {timeout:g} s and is {where}")
 
     def _fail(self, worker: WorkerProcess, reason: str) -> None:
         """End what is left of the worker and have it started again, or give up."""

@@ -63,9 +63,11 @@ def bar_options(trainer: Mapping[str, Any]) -> dict[str, Any]:
     """
     enabled, given = trainer["enable_progress_bar"], trainer["callbacks"] or []
     callbacks = given if isinstance(given, list) else [given]
+    if any(isinstance(callback, ProgressBar) for callback in callbacks):
+        return {}
     if not is_interactive():
         return {"enable_progress_bar": bool(enabled)}
-    if enabled is False or any(isinstance(callback, ProgressBar) for callback in callbacks):
+    if enabled is False:
         return {}
     return {"callbacks": [*callbacks, RunProgressBar()]}
 

@@ -60,7 +60,10 @@ class RecordVideo(pl.Callback):
                 f"{type(pl_module).__name__} and {type(data).__name__}; remove it"
             )
         require_encoder()
-        require_rendering(data.env)
+        try:
+            require_rendering(data.env)
+        except ValueError as error:
+            raise MisconfigurationException(f"RecordVideo cannot be used: {error}") from error
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int

@@ -124,7 +124,7 @@ class Rollout:
         if len(bootstrapped):
             final = _final_observations(next_observations, info, bootstrapped)
             learned[bootstrapped] += self.discount * self.policy.values(final).numpy()
-        stops = ended | info.get("life_lost", False)
+        stops = ended | info.get("lightning_a3c.life_lost", False)
         self._window.append(
             _Step(
                 observations=self._observations,

@@ -15,8 +15,8 @@ class Supervision:
         max_restarts: times one worker may be started again within `window`; one more failure ends the run.
         window: seconds, > 0.
         first_delay: seconds before the first new start, > 0; doubled with each further one in the window.
-        timeout: seconds without a message, though there is room for one, after which a worker counts as
-            hung and is killed, > 0. Starting up and resetting must fit in.
+        timeout: seconds without a message, though there is room for one, and without a new call of its environments,
+            after which a worker counts as hung and is killed, > 0. Starting up and each call must fit in.
     """
 
     max_restarts: int = 3

@@ -103,7 +103,7 @@ class CollectorJob:
         drop_weights(job.net)
         try:
             pickled = cloudpickle.dumps((portable_spec(job.env.id), job))
-        except (TypeError, pickle.PicklingError) as error:
+        except (TypeError, RuntimeError, pickle.PicklingError) as error:
             raise ValueError(
                 f"workers cannot be sent {job.env.id} or {type(job.net).__name__}: {error}; what a script or notebook "
                 "defines takes along all that it refers to, so define it in a module, which workers import"

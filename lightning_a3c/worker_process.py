@@ -23,7 +23,8 @@ class WorkerProcess:
         self.rank = rank
         self.process: ForkServerProcess | None = None
         self.start_at = 0.0  # not before
-        self.active_at = 0.0  # when it last sent something or got room to
+        self.active_at = 0.0  # when it was last seen to do something, or got room to
+        self._calls = 0  # of its environment, until then
         self._template = template
         self._slots = slots
         self._context = context
@@ -55,9 +56,16 @@ class WorkerProcess:
         with suppress(BrokenPipeError, ConnectionResetError):  # it died meanwhile; the next look at it tells
             self.reader.release(slot)
 
+    def look(self) -> None:
+        """Take note if its environment was called since the last look: slow is not hanging."""
+        calls = self._whereabouts.calls
+        if calls != self._calls:
+            self._calls = calls
+            self.active_at = time.monotonic()
+
     def whereabouts(self, env_id: str) -> str:
         """Which call of the environment the process is in, in words."""
-        return Whereabouts(self.reader.status.numpy()).describe(env_id)
+        return self._whereabouts.describe(env_id)
 
     def obituary(self) -> str:
         """How the process ended."""
@@ -88,4 +96,5 @@ class WorkerProcess:
 
     def _open_channel(self) -> None:
         self.reader, self.writer = open_channel(self._template, self._slots, self._context)
+        self._whereabouts = Whereabouts(self.reader.status.numpy())
         self._is_open = True

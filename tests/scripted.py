@@ -57,7 +57,9 @@ class ScriptedEnv(gymnasium.Env[np.ndarray, int]):
         assert self.t < len(episode.rewards), "stepped after its end"
         self.actions_taken.append(int(action))
         reward = float(episode.rewards[self.t])
-        info = {"life_lost": True} if self.t in episode.lives_lost_at else {}
+        info: dict[str, Any] = {"life_lost": 1}  # its own, which tells us nothing
+        if self.t in episode.lives_lost_at:
+            info["lightning_a3c.life_lost"] = True
         self.t += 1
         over = self.t == len(episode.rewards)
         terminated = over and episode.ending in ("terminated", "both")
@@ -106,6 +108,14 @@ class FailingEnv(SeededLengthEnv):
         self.steps += 1
         if self.steps == 200:
             raise self.error("the environment broke on purpose")
+        return super().step(action)
+
+
+class SlowEnv(SeededLengthEnv):
+    """Takes its time for each step."""
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        time.sleep(0.7)
         return super().step(action)
 
 
@@ -186,6 +196,7 @@ for _id, _name in (
     ("SeededLength-v0", "SeededLengthEnv"),
     ("Failing-v0", "FailingEnv"),
     ("Simulator-v0", "SimulatorEnv"),
+    ("Slow-v0", "SlowEnv"),
     ("Misbehaving-v0", "Misbehaving"),
     ("Unseeded-v0", "UnseededEnv"),
     ("ChaoticCartPole-v0", "ChaoticCartPole"),

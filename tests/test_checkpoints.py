@@ -7,6 +7,7 @@ import random
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -112,3 +113,24 @@ def test_trainers_write_whole_checkpoints_unless_told_otherwise(tmp_path: Path) 
         )  # fmt: skip
         trainer.fit(A3CModule.for_data(data), datamodule=data)
         assert type(trainer.strategy.checkpoint_io) is kind
+
+
+def test_what_numpy_counts_is_kept_in_checkpoints_as_plain_numbers(tmp_path: Path) -> None:
+    module = A3CModule((np.int64(4),), np.int64(2))  # as `env.action_space.n` is
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer.strategy.connect(module)
+    trainer.save_checkpoint(tmp_path / "a.ckpt", weights_only=False)
+    loaded = torch.load(tmp_path / "a.ckpt", weights_only=True)["hyper_parameters"]
+    assert (loaded["observation_shape"], loaded["num_actions"]) == ((4,), 2)
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        {"protocol": {"kwargs": {"goal": np.float32(0.5)}}},
+        {"optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": Malicious}}},
+    ],
+)
+def test_what_no_checkpoint_can_give_back_is_refused_before_training(argument: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=rf"^{next(iter(argument))} .* cannot be kept in a checkpoint; use numbers"):
+        A3CModule((4,), 2, **argument)

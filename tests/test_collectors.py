@@ -101,6 +101,14 @@ def test_one_worker_sends_exactly_what_serial_mode_collects() -> None:
     parallel.close()
 
 
+def test_an_iteration_left_early_is_not_continued_by_the_next() -> None:
+    with closing(dataset(num_workers=0)) as stream:
+        next(iter(stream))
+        assert len(list(stream)) == 5
+        stream.load_state_dict({"position": 3})
+        assert [len(list(stream)) for _ in range(2)] == [2, 5]
+
+
 def test_workers_live_across_epochs_and_end_with_close() -> None:
     stream = dataset()
     list(stream)
@@ -140,9 +148,31 @@ def test_a_worker_that_hangs_is_killed_and_started_again(caplog: pytest.LogCaptu
     os.kill(pid, signal.SIGSTOP)
     restarted = next(batch for batch in batches if batch.worker_restarts == 1)
     assert len(restarted.payload.returns) == 32
-    assert f"collector 0 (process {pid}) hangs: it sent nothing for 10 s and is outside CartPole-v1" in caplog.text
+    assert f"collector 0 (process {pid}) hangs: it did nothing for 10 s and is outside CartPole-v1" in caplog.text
     stream.close()
     assert gone(pid)
+
+
+def test_a_worker_whose_environment_is_slow_does_not_hang() -> None:
+    env, patience = EnvConfig("tests.scripted:Slow-v0", num_envs=1), Supervision(max_restarts=0, timeout=5)
+    with closing(dataset(env=env, num_workers=1, micro_batch_size=8, batch_size=8, supervision=patience)) as stream:
+        begun_at = time.monotonic()
+        next(iter(stream))
+        assert time.monotonic() - begun_at > 5
+
+
+def test_workers_are_not_killed_for_the_time_that_all_were_suspended(monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(dataset(updates_per_epoch=100_000, supervision=Supervision(max_restarts=0))) as stream:
+        batches = iter(stream)
+        next(batches)
+        time.sleep(0.5)  # until their two slots each are full
+        for pid in pool_of(stream).pids:
+            os.kill(pid, signal.SIGSTOP)
+        assert [next(batches).queue_fill.item() for _ in range(2)] == [1, 1]  # what was in the slots
+        own = time.monotonic
+        monkeypatch.setattr(time, "monotonic", lambda: own() + 1000)
+        threading.Timer(0.5, lambda: [os.kill(pid, signal.SIGCONT) for pid in pool_of(stream).pids]).start()
+        assert next(batches).worker_restarts == 0
 
 
 def test_a_worker_that_fails_at_once_each_time_ends_the_stream_with_its_tracebacks() -> None:

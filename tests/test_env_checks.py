@@ -98,7 +98,7 @@ def test_an_environment_that_hangs_or_resets_slowly_is_named_with_its_worker(wha
     )
     stream = data.dataset(A3CModule.for_data(data).net)
     expected = (
-        rf"collector 0 \(process \d+\) hangs: it sent nothing for 15 s and is in {call} of "
+        rf"collector 0 \(process \d+\) hangs: it did nothing for 15 s and is in {call} of "
         r"tests.scripted:Misbehaving-v0, sub-environment \d"
     )
     with pytest.raises(WorkerError, match=expected):

@@ -3,6 +3,7 @@
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
 
@@ -131,8 +132,8 @@ def test_five_lives_of_breakout_are_four_life_losses_and_an_end(make):
     lost = []
     for _ in range(2000):
         _, _, terminated, truncated, info = env.step(np.array([1]))
-        assert info["life_lost"].dtype == bool
-        lost.append(bool(info["life_lost"][0]))
+        assert info["lightning_a3c.life_lost"].dtype == bool
+        lost.append(bool(info["lightning_a3c.life_lost"][0]))
         lives.append(info["lives"][0])
         if terminated[0] or truncated[0]:
             break
@@ -147,15 +148,15 @@ def test_new_game_costs_no_life(make):
     env.reset(seed=0)
     _, _, ends, infos = repeat(env, 1, 600)
     assert sum(ends) >= 2
-    assert sum(info["life_lost"][0] for info in infos) >= 4 * sum(ends)
-    after_end = [info["life_lost"][0] for end, info in zip(ends, infos[1:], strict=False) if end]
+    assert sum(info["lightning_a3c.life_lost"][0] for info in infos) >= 4 * sum(ends)
+    after_end = [info["lightning_a3c.life_lost"][0] for end, info in zip(ends, infos[1:], strict=False) if end]
     assert not any(after_end)
 
 
 def test_life_loss_is_told_only_where_asked_for(make):
     env = make("BreakoutNoFrameskip-v4", **BARE)
     env.reset(seed=0)
-    assert "life_lost" not in env.step(np.array([1]))[4]
+    assert "lightning_a3c.life_lost" not in env.step(np.array([1]))[4]
 
 
 def test_rewards_are_not_clipped(make):
@@ -241,6 +242,24 @@ def test_an_environment_that_needs_a_missing_package_is_refused(error):
     with pytest.raises(ValueError, match=r"env\.id 'Lander-v0' cannot be made: Box2D is not installed"):
         inspect(EnvConfig(id="Lander-v0"))
     del gymnasium.registry["Lander-v0"]
+
+
+@pytest.mark.parametrize("space", [spaces.Box(0, 1, ()), spaces.Sequence(spaces.Discrete(3))])
+def test_observations_that_are_no_arrays_with_an_axis_are_refused(space):
+    class Odd(gymnasium.Env):
+        observation_space, action_space = space, spaces.Discrete(2)
+
+    gymnasium.register("Odd-v0", entry_point=Odd)
+    with pytest.raises(ValueError, match=r"'Odd-v0' has the observation space .*at least one axis are needed"):
+        inspect(EnvConfig(id="Odd-v0"))
+    del gymnasium.registry["Odd-v0"]
+
+
+def test_an_import_that_fails_within_a_module_is_named(tmp_path, monkeypatch):
+    (tmp_path / "mazes.py").write_text("import no_such_package")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=r"mazes cannot be imported: No module named 'no_such_package'"):
+        inspect(EnvConfig(id="mazes:Maze-v0"))
 
 
 def test_continuous_actions_are_not_supported_yet():

@@ -230,6 +230,16 @@ def test_network_that_cannot_be_copied_is_refused():
         build_network((4,), 3, net)
 
 
+def test_network_that_gives_something_else_than_tensors_is_refused():
+    class Distribution(MLP):
+        def forward(self, observations):
+            logits, values = super().forward(observations)
+            return torch.distributions.Categorical(logits=logits), values
+
+    with pytest.raises(ValueError, match=r"Distribution does not turn .*'Categorical' object has no attribute 'shape'"):
+        build_network((4,), 3, Distribution((4,), 3))
+
+
 def test_network_with_a_single_output_is_refused():
     with pytest.raises(ValueError, match="network Linear"):
         build_network((4,), 3, nn.Linear(4, 3))

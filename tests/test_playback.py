@@ -4,6 +4,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 
 import tests.scripted  # noqa: F401  registers SeededLength-v0
 from lightning_a3c.envs import AtariConfig, EnvConfig, inspect, make_vector_env
@@ -94,6 +95,15 @@ def test_greedy_play_takes_the_likeliest_action() -> None:
 def test_an_environment_without_pictures_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match=r"env.id 'SeededLength-v0' has no render mode 'rgb_array'"):
         make_watched_env(EnvConfig("SeededLength-v0"))
+
+
+def test_an_environment_made_by_a_function_and_drawn_in_training_too_can_be_watched() -> None:
+    gymnasium.register("Made-v0", entry_point=lambda render_mode=None: CartPoleEnv(render_mode=render_mode))
+    env = make_watched_env(EnvConfig("Made-v0", kwargs={"render_mode": "rgb_array"}))
+    env.reset(seed=0)
+    assert env.render().shape == (400, 600, 3)
+    env.close()
+    del gymnasium.registry["Made-v0"]
 
 
 def test_a_window_shows_every_frame(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,6 +59,7 @@ def test_the_facts_are_those_of_the_run() -> None:
 @pytest.mark.parametrize("given", [None, True, False])
 def test_without_a_terminal_there_is_a_bar_only_if_asked_for(given: bool | None) -> None:
     assert bar_options({"enable_progress_bar": given, "callbacks": None}) == {"enable_progress_bar": given is True}
+    assert bar_options({"enable_progress_bar": given, "callbacks": [RunProgressBar()]}) == {}  # asked for
 
 
 def test_on_a_terminal_our_bar_is_shown_unless_another_or_none_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
