@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -72,8 +71,8 @@ def require_rendering(config: EnvConfig) -> None:
     spec = spec_of(config.id)
     creator = spec.entry_point if callable(spec.entry_point) else load_env_creator(spec.entry_point)
     if not hasattr(creator, "metadata"):  # a function: what it makes can say
-        with closing(gymnasium.make(config.id, **config.kwargs)) as creator:
-            pass
+        creator = gymnasium.make(config.id, **config.kwargs)
+        creator.close()
     if "rgb_array" not in creator.metadata.get("render_modes", []):
         raise ValueError(
             f"env.id {config.id!r} has no render mode 'rgb_array', so it can be neither shown nor recorded"
