@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 from lightning_fabric.utilities.cloud_io import _is_local_file_protocol
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_fabric.utilities.types import _PATH
 
 from lightning_a3c.files import replacing
 
 
 def require_loadable(values: Mapping[str, Any]) -> None:
-    """Raises ValueError, naming the first of `values` that could be written to a checkpoint but not read again."""
+    """Raises MisconfigurationException, naming the first of `values` that no checkpoint could give back."""
     for name, value in values.items():
         file = BytesIO()
         try:
@@ -23,8 +24,9 @@ def require_loadable(values: Mapping[str, Any]) -> None:
             file.seek(0)
             torch.load(file, weights_only=True)
         except Exception as error:  # whatever pickling meets
-            raise ValueError(
-                f"{name} {value!r} cannot be kept in a checkpoint; use numbers, strings, lists, dicts and tensors only"
+            raise MisconfigurationException(
+                f"{name} {value!r} cannot be kept in a checkpoint; use numbers, strings, lists, dicts and tensors "
+                "only, or set trainer.enable_checkpointing to False"
             ) from error
 
 

@@ -64,7 +64,7 @@ class A3CModule(pl.LightningModule):
             `GradientParallel` callback makes of the workers' gradients.
 
     Raises:
-        ValueError: the network does not fit the spaces, or an argument is out of range or no checkpoint could keep it.
+        ValueError: the network does not fit the spaces, or an argument is out of range.
     """
 
     def __init__(
@@ -88,7 +88,6 @@ class A3CModule(pl.LightningModule):
             raise ValueError(f"max_skipped_in_a_row must be >= 1, got {max_skipped_in_a_row}")
         observation_shape, num_actions = tuple(map(int, observation_shape)), int(num_actions)  # of NumPy, often
         self.save_hyperparameters(ignore=["network"] if isinstance(network, nn.Module) else None)
-        require_loadable(self.hparams)
         self.net = build_network(observation_shape, num_actions, network, self.observation_dtype)
         if orthogonal:
             orthogonal_init(self.net)
@@ -155,6 +154,8 @@ class A3CModule(pl.LightningModule):
                 f"trainer.precision must be one of {', '.join(_PRECISIONS)}, got {precision}: weights are float32, "
                 "and losses are not scaled"
             )
+        if trainer.state.fn == "fit" and trainer.checkpoint_callbacks:
+            require_loadable(self.hparams)
         return []
 
     def setup(self, stage: str) -> None:
