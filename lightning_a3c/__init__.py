@@ -7,10 +7,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lightning_a3c.atari import AtariConfig
     from lightning_a3c.callbacks import GradientParallel, StopAfterEnvSteps, StopOnSignal, StopWhenSolved
     from lightning_a3c.data import CollectorDataModule
     from lightning_a3c.dataset import CollectorDataset
-    from lightning_a3c.envs import AtariConfig, EnvConfig
+    from lightning_a3c.envs import EnvConfig
     from lightning_a3c.module import A3CModule
     from lightning_a3c.precision import AutoPrecision
     from lightning_a3c.progress_bar import ProgressLines, RunProgressBar
@@ -41,7 +42,7 @@ __all__ = [
 
 _HOMES = {
     "A3CModule": "module",
-    "AtariConfig": "envs",
+    "AtariConfig": "atari",
     "AutoPrecision": "precision",
     "CollectorDataModule": "data",
     "CollectorDataset": "dataset",

@@ -14,12 +14,15 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from lightning_utilities.core.rank_zero import rank_zero_info
+from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from lightning_a3c.auto import auto_device, auto_precision, auto_workers, require_usable
+from lightning_a3c.checkpoints import require_loadable
 from lightning_a3c.dataset import CollectorDataset
-from lightning_a3c.envs import EnvConfig, inspect
+from lightning_a3c.envs import EnvConfig, inspect, remarks
 from lightning_a3c.evaluation import EvaluationDataset
 from lightning_a3c.networks import device_of
 from lightning_a3c.observation_file import open_observations
@@ -37,7 +40,7 @@ class CollectorDataModule(pl.LightningDataModule):
     Every argument is checked before a process is started.
 
     Args:
-        env: which environment, and how many in each worker.
+        env: which environment, and how many in each worker; an id stands for `EnvConfig(id)`.
         num_workers: collector processes; 0 collects in the learner's process, to debug in; "auto" starts one for
             each core this process may use, 8 at most.
         n_steps: N of the return targets.
@@ -73,7 +76,7 @@ class CollectorDataModule(pl.LightningDataModule):
 
     def __init__(
         self,
-        env: EnvConfig = EnvConfig(),
+        env: EnvConfig | str = EnvConfig(),
         num_workers: int | Literal["auto"] = 4,
         n_steps: int = 4,
         discount: float = 0.99,
@@ -93,6 +96,9 @@ class CollectorDataModule(pl.LightningDataModule):
         seed: int | None = None,
     ) -> None:
         super().__init__()
+        env = EnvConfig(env) if isinstance(env, str) else env
+        if not isinstance(env, EnvConfig):
+            raise ValueError(f"data.env must be a Gymnasium id or an EnvConfig, got {env!r}")
         workers = auto_workers() if num_workers == "auto" else num_workers
         for name, value, least in (
             ("num_workers", workers, 0),
@@ -129,7 +135,10 @@ class CollectorDataModule(pl.LightningDataModule):
                 "with data.synchronous a micro-batch is whole steps of all environments: data.micro_batch_size must be "
                 f"a multiple of env.num_envs, got {micro_batch_size} and {env.num_envs}"
             )
-        self.protocol = inspect(env)
+        with isolate_rng(include_cuda=False):  # an environment may draw from the process's random numbers
+            self.protocol = inspect(env)
+        for remark in remarks(env):
+            rank_zero_info(remark)
         self.env = env
         self.num_workers = workers
         self.n_steps = n_steps
@@ -213,10 +222,12 @@ class CollectorDataModule(pl.LightningDataModule):
         return stream_on(auto_device(stream_on, device_of(net)) if is_auto else torch.device(self.worker_device))
 
     def prepare_data(self) -> None:
-        """Refuse a module and callbacks that do not fit together: loggers make their folders before `setup` hooks."""
+        """Refuse what cannot be trained or kept: loggers make their folders before `setup` hooks."""
         assert self.trainer is not None
         if self.trainer.state.fn == "fit":
             self._payload_maker()
+            if self.trainer.checkpoint_callbacks:
+                require_loadable({"env.kwargs": self.env.kwargs})
 
     def train_dataloader(self) -> CollectorDataset:
         assert self.trainer is not None

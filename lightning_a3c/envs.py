@@ -2,47 +2,37 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
+import warnings
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from importlib import import_module
 from typing import Any
 
-import ale_py
 import gymnasium
 import numpy as np
-from ale_py.vector_env import AtariVectorEnv
 from gymnasium import spaces
-from gymnasium.envs.registration import load_env_creator
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
-from gymnasium.wrappers import FlattenObservation
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.wrappers import NormalizeReward
 
-from lightning_a3c.env_checks import CheckedEnv, CheckedVectorEnv, Whereabouts
+from lightning_a3c.atari import (
+    AtariConfig,
+    LifeLoss,
+    SingleLifeLoss,
+    StepLimit,
+    beyond_native,
+    frame_skip,
+    full_action_space,
+    is_atari,
+    make_native,
+    make_preprocessed,
+    require_playable,
+    step_limit,
+    sticky_actions,
+)
+from lightning_a3c.env_checks import BadEnvironment, CheckedEnv, CheckedVectorEnv, Whereabouts, name, statistics_keepers
 
-gymnasium.register_envs(ale_py)
-
-
-@dataclass(frozen=True)
-class AtariConfig:
-    """Atari preprocessing; the defaults are those of DQN (Mnih et al. 2015).
-
-    Args:
-        frame_skip: frames an action is repeated for; the id's own frame skip is never added to it.
-        sticky_actions: probability that the previous action is repeated instead; None takes the
-            id's own (0 for `…NoFrameskip-v4`, 0.25 for `ALE/…-v5`).
-        noop_max: a reset is followed by up to this many no-op frames; 0 for none.
-        episodic_life: a lost life ends the episode for learning; reported returns stay whole games.
-        full_action_space: all 18 actions instead of the game's own.
-        fire_on_reset: press FIRE after a reset in games that wait for it.
-    """
-
-    frame_skip: int = 4
-    sticky_actions: float | None = None
-    noop_max: int = 30
-    episodic_life: bool = False
-    full_action_space: bool = False
-    fire_on_reset: bool = True
+_LOST = "not kept: "  # begins the text for what is no plain value
 
 
 @dataclass(frozen=True)
@@ -89,37 +79,31 @@ class Protocol:
         return ", ".join(f"{f.name} {getattr(self, f.name)}" for f in fields(self))
 
     def plain(self) -> dict[str, Any]:
-        """The fields as files hold them: a list instead of a tuple."""
-        return asdict(self) | {"observation_shape": list(self.observation_shape)}
+        """The fields as files hold them: a list instead of a tuple, and text instead of what is no plain value."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return values | {"observation_shape": list(self.observation_shape), "kwargs": _plain(self.kwargs)}
 
 
 def inspect(config: EnvConfig) -> Protocol:
-    """Check `config` and say what it will play, by building one environment and closing it.
+    """Check `config` and say what it will play, by building one environment, trying a step of it and closing it.
+
+    Warns of wrappers with running statistics, which no two environments share.
 
     Raises:
-        ValueError: the id is unknown or needs a package that is missing, its actions are not discrete, or a field is
-            out of range.
+        ValueError: the id is unknown or needs a package that is missing, its actions are not discrete, a field is
+            out of range, or its first reset or step fails.
     """
-    if config.num_envs < 1:
-        raise ValueError(f"env.num_envs must be >= 1, got {config.num_envs}")
-    if not 1 <= config.num_threads <= config.num_envs:
-        raise ValueError(f"env.num_threads must be in 1 … env.num_envs ({config.num_envs}), got {config.num_threads}")
-    atari = is_atari(spec_of(config.id))
-    if not atari and config.atari != AtariConfig():
-        changed = {k: v for k, v in asdict(config.atari).items() if v != getattr(AtariConfig(), k)}
-        raise ValueError(f"env.atari {changed} has no effect on {config.id}, which is not an Atari game; remove it")
-    if not atari and config.num_threads != 1:
-        raise ValueError(
-            f"env.num_threads {config.num_threads} has no effect on {config.id}, which is not an Atari game; remove it"
-        )
-    if atari:
-        _check_atari(config)
+    spec = spec_of(config.id)
+    _check_fields(config, spec)
+    atari = is_atari(spec)
     try:
         env = make_vector_env(config, num_envs=1)
-    except TypeError as error:
-        raise ValueError(f"env.kwargs {config.kwargs} do not fit {config.id}: {error}") from error
     except (ImportError, gymnasium.error.Error) as error:  # most often a package is missing
         raise ValueError(f"env.id {config.id!r} cannot be made: {error}") from error
+    except Exception as error:  # whatever someone's constructor raises
+        if isinstance(error, TypeError) and config.kwargs:
+            raise ValueError(f"env.kwargs {config.kwargs} do not fit {config.id}: {error}") from error
+        raise ValueError(f"env.id {config.id!r} cannot be made: {_in_one_line(error)}") from error
     try:
         action_space = env.single_action_space
         if not isinstance(action_space, spaces.Discrete):
@@ -134,22 +118,43 @@ def inspect(config: EnvConfig) -> Protocol:
                 f"env.id {config.id!r} has the observation space {env.single_observation_space}; arrays with at least "
                 "one axis are needed, or what gymnasium.wrappers.FlattenObservation makes arrays of"
             )
+        if isinstance(env, SyncVectorEnv):  # ALE's own needs no trial, and loads its game again for a reset
+            _try(env, config.id)
+            _warn_of_statistics(env.envs[0], config.id)
         return Protocol(
             env_id=config.id,
             observation_shape=tuple(shape),
             observation_dtype=observation_dtype(env),
             num_actions=int(action_space.n),
-            frame_skip=config.atari.frame_skip if atari else 1,
-            sticky_actions=sticky_actions(config) if atari else 0.0,
+            frame_skip=frame_skip(spec, config.atari) if atari else 1,
+            sticky_actions=sticky_actions(spec, config.atari) if atari else 0.0,
             clip_rewards=clips_rewards(config),
             episodic_life=config.atari.episodic_life,
-            full_action_space=config.atari.full_action_space,
+            full_action_space=full_action_space(spec, config.atari) if atari else False,
             noop_max=config.atari.noop_max if atari else 0,
             fire_on_reset=config.atari.fire_on_reset and atari,
-            kwargs=config.kwargs,
+            kwargs=_own(config.kwargs),
         )
     finally:
         env.close()
+
+
+def remarks(config: EnvConfig) -> list[str]:
+    """How `config` is played where that may surprise, in a sentence each."""
+    spec = spec_of(config.id)
+    said = []
+    if spec.entry_point == "ale_py.env:AtariEnv" and spec.additional_wrappers:
+        wrappers = ", ".join(wrapper.name for wrapper in spec.additional_wrappers)
+        said.append(
+            f"{config.id} is registered with wrappers ({wrappers}), so it is played as gymnasium.make makes it, "
+            "without the preprocessing of env.atari"
+        )
+    if is_atari(spec) and (lacking := beyond_native(spec)):
+        said.append(
+            f"{config.id} is registered with {lacking}, which ALE's vector environment cannot do: its games are "
+            "stepped one by one, with the same preprocessing, which is slower"
+        )
+    return said
 
 
 def make_vector_env(
@@ -157,37 +162,44 @@ def make_vector_env(
 ) -> VectorEnv:
     """A vector environment whose raw rewards and autoreset mode the rollout can rely on.
 
-    Atari ids run in ALE's native vector environment, uint8 observations [4, 84, 84];
-    others in Gymnasium's `SyncVectorEnv`, observations that are no array flattened to a vector.
+    Atari ids give uint8 observations [4, 84, 84]. They run in ALE's native vector environment, unless they are
+    registered with something that it cannot do. All others run in Gymnasium's `SyncVectorEnv`, as `gymnasium.make`
+    makes them, observations that are no array flattened to a vector.
     Both reset in the same step, and tell `whereabouts` what they are in. Close it after use.
     """
     num_envs = num_envs or config.num_envs
     whereabouts = whereabouts or Whereabouts()
     spec = spec_of(config.id)
-    if is_atari(spec):
-        atari = config.atari
-        env: VectorEnv = AtariVectorEnv(
-            spec.kwargs["game"],
-            num_envs,
-            num_threads=min(config.num_threads, num_envs),
-            max_num_frames_per_episode=spec.kwargs.get("max_num_frames_per_episode", 108_000),
-            repeat_action_probability=sticky_actions(config),
-            full_action_space=atari.full_action_space,
-            autoreset_mode=AutoresetMode.SAME_STEP,
-            frameskip=atari.frame_skip,
-            noop_max=atari.noop_max,
-            use_fire_reset=atari.fire_on_reset,
-            reward_clipping=False,
-        )
-        env = CheckedVectorEnv(env, config.id, whereabouts)
-        return LifeLoss(env) if atari.episodic_life else env
+    if _is_native(spec):
+        native = make_native(spec, config.atari, num_envs, config.num_threads)
+        env: VectorEnv = CheckedVectorEnv(native, config.id, whereabouts)
+        limit = step_limit(spec, config.atari)
+        env = env if limit is None else StepLimit(env, limit)
+        return LifeLoss(env) if config.atari.episodic_life else env
 
     makers = [partial(_make_checked, config, index, whereabouts) for index in range(num_envs)]
     return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
 
 
+def make_env(config: EnvConfig, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
+    """What `gymnasium.make` makes of an id that is no Atari game, with arguments of its own."""
+    shown = {} if render_mode is None else {"render_mode": render_mode}
+    env: gymnasium.Env[Any, Any] = gymnasium.make(config.id, **_own(config.kwargs) | shown)
+    return env
+
+
 def config_of(protocol: dict[str, Any]) -> EnvConfig:
-    """The environment of a `Protocol` as plain values, the form that checkpoints keep."""
+    """The environment of a `Protocol` as plain values, the form that checkpoints keep.
+
+    Raises:
+        ValueError: `Protocol.plain` could not keep one of the environment's arguments.
+    """
+    lost = _lost(protocol["kwargs"])
+    if lost:
+        raise ValueError(
+            f"the checkpoint of {protocol['env_id']} lacks an argument of env.kwargs that no checkpoint can hold, "
+            f"{lost}; load it in a script that gives it again"
+        )
     return EnvConfig(
         id=protocol["env_id"],
         clip_rewards=protocol["clip_rewards"],
@@ -209,11 +221,6 @@ def observation_dtype(env: VectorEnv) -> str:
     return "float32" if name == "float64" else name
 
 
-def flatten(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
-    """`env`, its observations flattened to a vector unless they are arrays already."""
-    return env if isinstance(env.observation_space, spaces.Box) else FlattenObservation(env)
-
-
 def spec_of(env_id: str) -> Any:
     """Gymnasium's spec of an id; raises ValueError, with the nearest known ids, if there is none."""
     module, _, name = env_id.rpartition(":")
@@ -231,73 +238,109 @@ def spec_of(env_id: str) -> Any:
         raise ValueError(f"env.id {env_id!r} is not a known environment; {hint}") from error
 
 
-def portable_spec(env_id: str) -> Any:
-    """What `spec_of` gives, or raises; for the `make_known` of processes that do not have this one's script."""
-    spec = copy.copy(spec_of(env_id))
-    if isinstance(spec.entry_point, str) and spec.entry_point.startswith("__main__:"):
-        spec.entry_point = load_env_creator(spec.entry_point)
-    return spec
-
-
-def make_known(spec: Any) -> None:
-    """Register another process's `spec`, unless its id is known here too."""
-    if spec.id not in gymnasium.registry and isinstance(spec.entry_point, str):
-        import_module(spec.entry_point.partition(":")[0])  # most packages register their environments themselves
-    gymnasium.registry.setdefault(spec.id, spec)
-
-
-def is_atari(spec: Any) -> bool:
-    """Whether this package's Atari preprocessing applies; not to RAM observations."""
-    return bool(spec.entry_point == "ale_py.env:AtariEnv" and spec.kwargs.get("obs_type", "rgb") == "rgb")
-
-
-def sticky_actions(config: EnvConfig) -> float:
-    """Probability that the previous action is repeated: the one asked for, or the id's own."""
-    own: float = spec_of(config.id).kwargs.get("repeat_action_probability", 0.0)
-    return own if config.atari.sticky_actions is None else config.atari.sticky_actions
-
-
 def better_unseeded(config: EnvConfig) -> bool:
     """Whether a seed only costs time where chance decides anyway what is played.
 
     For a seed ALE loads each game again, which takes a tenth of a second; without one, chance draws the no-ops that
     begin an episode. With sticky actions a seed is needed: unseeded, all games repeat them at the same steps.
     """
-    return is_atari(spec_of(config.id)) and sticky_actions(config) == 0
+    spec = spec_of(config.id)
+    return is_atari(spec) and sticky_actions(spec, config.atari) == 0
 
 
-class LifeLoss(VectorWrapper):
-    """Adds `info["lightning_a3c.life_lost"]`: bool [num_envs], true where a life went but the game goes on."""
-
-    def __init__(self, env: VectorEnv) -> None:
-        super().__init__(env)
-        self._lives = np.zeros(env.num_envs, dtype=np.int32)
-
-    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
-        observations, info = self.env.reset(**kwargs)
-        self._lives = info["lives"].copy()
-        return observations, info
-
-    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        observations, rewards, terminated, truncated, info = self.env.step(actions)
-        info["lightning_a3c.life_lost"] = (info["lives"] < self._lives) & ~(terminated | truncated)
-        self._lives = info["lives"].copy()
-        return observations, rewards, terminated, truncated, info
+def _is_native(spec: Any) -> bool:
+    return is_atari(spec) and not beyond_native(spec)
 
 
-def _check_atari(config: EnvConfig) -> None:
-    atari = config.atari
-    if atari.frame_skip < 1:
-        raise ValueError(f"env.atari.frame_skip must be >= 1, got {atari.frame_skip}")
-    if atari.noop_max < 0:
-        raise ValueError(f"env.atari.noop_max must be >= 0, got {atari.noop_max}")
-    if not 0 <= sticky_actions(config) <= 1:
-        raise ValueError(f"env.atari.sticky_actions must be in [0, 1], got {atari.sticky_actions}")
-    if config.kwargs:
-        raise ValueError(f"env.kwargs {config.kwargs} has no effect on Atari ids; use the fields of env.atari")
+def _check_fields(config: EnvConfig, spec: Any) -> None:
+    if config.num_envs < 1:
+        raise ValueError(f"env.num_envs must be >= 1, got {config.num_envs}")
+    if not 1 <= config.num_threads <= config.num_envs:
+        raise ValueError(f"env.num_threads must be in 1 … env.num_envs ({config.num_envs}), got {config.num_threads}")
+    if is_atari(spec):
+        require_playable(spec, config.atari)
+        if config.kwargs:
+            raise ValueError(f"env.kwargs {config.kwargs} has no effect on Atari ids; use the fields of env.atari")
+    elif config.atari != AtariConfig():
+        changed = {k: v for k, v in asdict(config.atari).items() if v != getattr(AtariConfig(), k)}
+        why = "is registered with wrappers" if spec.additional_wrappers else "is not an Atari game"
+        raise ValueError(f"env.atari {changed} has no effect on {config.id}, which {why}; remove it")
+    if config.num_threads != 1 and not _is_native(spec):
+        why = (
+            "is registered with more than ALE's vector environment can do" if is_atari(spec) else "is not an Atari game"
+        )
+        raise ValueError(f"env.num_threads {config.num_threads} has no effect on {config.id}, which {why}; remove it")
 
 
 def _make_checked(config: EnvConfig, index: int, whereabouts: Whereabouts) -> gymnasium.Env[Any, Any]:
+    spec = spec_of(config.id)
     with whereabouts.calling("making", config.id, index):
-        env = gymnasium.make(config.id, **config.kwargs)
-    return flatten(CheckedEnv(env, config.id, index, whereabouts))
+        if is_atari(spec):
+            env = make_preprocessed(spec, config.atari)
+            env = SingleLifeLoss(env) if config.atari.episodic_life else env
+        else:
+            env = make_env(config)
+    return CheckedEnv(env, config.id, index, whereabouts)
+
+
+def _own(value: Any) -> Any:
+    """`value` with its lists, tuples, dicts and arrays copied, which environments may change; others are shared."""
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if type(value) is dict:
+        return {key: _own(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(_own, value))
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """A copy of `value` in which tensors, numbers, strings, lists, tuples and dicts stay what they are."""
+    if type(value) is dict:
+        return {str(key): _plain(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(_plain, value))
+    if value is None or type(value) in (bool, int, float, str) or type(value).__module__ == "torch":
+        return value
+    return f"{_LOST}{value!r}"
+
+
+def _lost(value: Any) -> str:
+    """The first text in `value` that `_plain` wrote for something else, without its mark; empty if there is none."""
+    if isinstance(value, str):
+        return value.removeprefix(_LOST) if value.startswith(_LOST) else ""
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return next(filter(None, map(_lost, items)), "")
+
+
+def _try(env: VectorEnv, env_id: str) -> None:
+    """One reset and one step, as training makes them; raises ValueError if one fails."""
+    call = "reset"
+    try:
+        env.reset(seed=0)
+        call = "step"
+        env.step(np.zeros(1, dtype=np.int64))
+    except BadEnvironment as error:
+        what = str(error).removeprefix(f"{name(env_id, 0)}: ")
+        raise ValueError(f"env.id {env_id!r}: {what}") from error
+    except Exception as error:  # whatever someone's environment raises
+        raise ValueError(f"env.id {env_id!r}: {call} raised {_in_one_line(error)}") from error
+
+
+def _in_one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _warn_of_statistics(env: gymnasium.Env[Any, Any], env_id: str) -> None:
+    keepers = statistics_keepers(env)
+    if not keepers:
+        return
+    rewards = [type(layer).__name__ for layer in keepers if isinstance(layer, NormalizeReward)]
+    warnings.warn(
+        f"env.id {env_id!r} keeps running statistics in {', '.join(type(layer).__name__ for layer in keepers)}: each "
+        "environment of each process has its own, and no checkpoint holds them, so validation, test and play scale by "
+        "other numbers than training did, and the agent may do far worse there; scale by fixed numbers instead, for "
+        "example with gymnasium.wrappers.TransformObservation"
+        + (f"; {', '.join(rewards)} also changes every return that is reported" if rewards else ""),
+        stacklevel=3,
+    )

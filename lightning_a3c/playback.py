@@ -9,9 +9,11 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import load_env_creator
-from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation, HumanRendering
+from gymnasium.wrappers import HumanRendering
 
-from lightning_a3c.envs import EnvConfig, flatten, is_atari, spec_of, sticky_actions
+from lightning_a3c.atari import frame_skip, is_atari, make_preprocessed
+from lightning_a3c.env_checks import ALL, CheckedEnv, Whereabouts
+from lightning_a3c.envs import EnvConfig, make_env, spec_of
 from lightning_a3c.policies import SoftmaxPolicy
 from lightning_a3c.rollout import to_tensor
 
@@ -44,25 +46,17 @@ def make_watched_env(config: EnvConfig, window: bool = False) -> gymnasium.Env[A
         ValueError: the environment cannot be rendered to arrays.
     """
     require_rendering(config)
-    spec, atari = spec_of(config.id), config.atari
+    spec = spec_of(config.id)
     if not is_atari(spec):
-        env = gymnasium.make(config.id, **config.kwargs | {"render_mode": "rgb_array"})
-        return flatten(HumanRendering(env) if window else env)
-    env = gymnasium.make(
-        config.id,
-        render_mode="rgb_array",
-        frameskip=1,
-        repeat_action_probability=sticky_actions(config),
-        full_action_space=atari.full_action_space,
-    )
-    env.metadata = {**env.metadata, "render_fps": _ATARI_FRAMES_PER_SECOND}
-    if window:
-        env = HumanRendering(env)
-    env = AtariPreprocessing(env, noop_max=atari.noop_max, frame_skip=atari.frame_skip)
-    if atari.fire_on_reset and "FIRE" in action_names(env):
-        env = _FireOnReset(env)
-    env = FrameStackObservation(env, 4, padding_type="zero")
-    env.metadata = {**env.metadata, "render_fps": _ATARI_FRAMES_PER_SECOND / atari.frame_skip}
+        env = make_env(config, render_mode="rgb_array")
+        return _checked(HumanRendering(env) if window else env, config)
+
+    def show(game: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
+        game.metadata = {**game.metadata, "render_fps": _ATARI_FRAMES_PER_SECOND}
+        return HumanRendering(game) if window else game
+
+    env = _checked(make_preprocessed(spec, config.atari, "rgb_array", show), config)
+    env.metadata = {**env.metadata, "render_fps": _ATARI_FRAMES_PER_SECOND / frame_skip(spec, config.atari)}
     return env
 
 
@@ -71,7 +65,7 @@ def require_rendering(config: EnvConfig) -> None:
     spec = spec_of(config.id)
     creator = spec.entry_point if callable(spec.entry_point) else load_env_creator(spec.entry_point)
     if not hasattr(creator, "metadata"):  # a function: what it makes can say
-        creator = gymnasium.make(config.id, **config.kwargs)
+        creator = make_env(config)
         creator.close()
     if "rgb_array" not in creator.metadata.get("render_modes", []):
         raise ValueError(
@@ -103,10 +97,5 @@ def play_episode(env: gymnasium.Env[Any, Any], policy: SoftmaxPolicy, seed: int)
         ended = terminated or truncated
 
 
-class _FireOnReset(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Presses FIRE after every reset."""
-
-    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
-        self.env.reset(**kwargs)
-        observation, _, _, _, info = self.env.step(1)
-        return observation, info
+def _checked(env: gymnasium.Env[Any, Any], config: EnvConfig) -> gymnasium.Env[Any, Any]:
+    return CheckedEnv(env, config.id, ALL, Whereabouts())

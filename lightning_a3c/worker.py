@@ -20,12 +20,13 @@ from torch import Tensor, nn
 
 from lightning_a3c.channel import ChannelWriter, ReaderGone
 from lightning_a3c.env_checks import Whereabouts
-from lightning_a3c.envs import EnvConfig, better_unseeded, clips_rewards, make_known, make_vector_env, portable_spec
+from lightning_a3c.envs import EnvConfig, better_unseeded, clips_rewards, make_vector_env, spec_of
 from lightning_a3c.fork_server import STOP_SIGNALS
 from lightning_a3c.heap import keep_freed_memory
 from lightning_a3c.payloads import MakePayload
 from lightning_a3c.policies import SoftmaxPolicy
 from lightning_a3c.processor import fastest_matmul
+from lightning_a3c.registry import make_known, portable_registry
 from lightning_a3c.replay import ReplayableEnv
 from lightning_a3c.rollout import Rollout, empty_report
 from lightning_a3c.shared_tensors import SharedTensors
@@ -89,8 +90,8 @@ class CollectorJob:
     def share(self, context: BaseContext) -> SharedTensors:
         """The detached job where any number of processes can `load` it.
 
-        Classes and environments of a notebook or script are included, which those processes do not import. Its network
-        is an architecture without weights.
+        Classes and environments of a notebook or script are included, which those processes do not import, and all
+        that it has changed in Gymnasium's registry. Its network is an architecture without weights.
 
         Returns:
             One tensor, uint8 [bytes of the pickled job].
@@ -102,7 +103,7 @@ class CollectorJob:
         job = self.detached()
         drop_weights(job.net)
         try:
-            pickled = cloudpickle.dumps((portable_spec(job.env.id), job))
+            pickled = cloudpickle.dumps((portable_registry(), spec_of(job.env.id), job))
         except (TypeError, RuntimeError, pickle.PicklingError) as error:
             raise ValueError(
                 f"workers cannot be sent {job.env.id} or {type(job.net).__name__}: {error}; what a script or notebook "
@@ -117,8 +118,10 @@ class CollectorJob:
     def load(shared: SharedTensors) -> CollectorJob:
         """A job of the caller's own, from what `share` returned."""
         job: CollectorJob
-        spec, job = cloudpickle.loads(shared.tensors[0].numpy().data)
-        make_known(spec)
+        registry, spec, job = cloudpickle.loads(shared.tensors[0].numpy().data)
+        with suppress(ValueError):
+            spec_of(job.env.id)  # imports the module that the id may name
+        make_known(registry, spec)
         return job
 
     def message_template(self) -> Message:

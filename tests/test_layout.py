@@ -53,7 +53,9 @@ def never(*names):
 
 ROOMS = {
     "types": only("torch"),
-    "envs": only("gymnasium", "ale_py", "numpy", "env_checks"),
+    "envs": only("gymnasium", "numpy", "atari", "env_checks"),
+    "atari": only("gymnasium", "ale_py", "numpy", "env_checks"),
+    "registry": only("gymnasium", "cloudpickle"),
     "observation_file": only("numpy", "envs"),
     "env_checks": only("gymnasium", "numpy"),
     "replay": only("gymnasium", "ale_py", "numpy", "torch", never=["torch.multiprocessing"]),
@@ -67,7 +69,7 @@ ROOMS = {
     "policies": only("torch"),
     "rollout": only("gymnasium", "numpy", "torch", "types", "returns", "policies", never=["torch.multiprocessing"]),
     "evaluation": only("numpy", "torch", "envs", "policies", "rollout", never=PROCESSES),
-    "playback": only("gymnasium", "numpy", "envs", "policies", "rollout", never=PROCESSES),
+    "playback": only("gymnasium", "numpy", "atari", "env_checks", "envs", "policies", "rollout", never=PROCESSES),
     "video": only("imageio_ffmpeg", "PIL", "numpy", "torch", "envs", "files", "playback", "policies"),
     "files": only(),
     "summary": only("torch", "torchmetrics"),
