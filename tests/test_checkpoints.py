@@ -130,9 +130,7 @@ def test_what_no_checkpoint_can_give_back_is_refused_before_training(tmp_path: P
     module = A3CModule.for_data(data)
     silent = {"accelerator": "cpu", "max_steps": 1, "logger": False, "enable_progress_bar": False}
     trainer = pl.Trainer(**silent, default_root_dir=tmp_path)
-    with pytest.raises(
-        MisconfigurationException, match=r"^env\.kwargs .*OSError.* cannot be kept in a checkpoint"
-    ):
+    with pytest.raises(MisconfigurationException, match=r"^env\.kwargs .*OSError.* cannot be kept in a checkpoint"):
         trainer.fit(module, datamodule=data)
     assert not list(tmp_path.iterdir())
     pl.Trainer(**silent, enable_checkpointing=False, enable_model_summary=False).fit(module, datamodule=data)
