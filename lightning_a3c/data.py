@@ -76,7 +76,7 @@ class CollectorDataModule(pl.LightningDataModule):
 
     def __init__(
         self,
-        env: EnvConfig | str = EnvConfig(),
+        env: EnvConfig = EnvConfig(),
         num_workers: int | Literal["auto"] = 4,
         n_steps: int = 4,
         discount: float = 0.99,
@@ -96,7 +96,8 @@ class CollectorDataModule(pl.LightningDataModule):
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        env = EnvConfig(env) if isinstance(env, str) else env
+        if isinstance(env, str):  # not in the annotation, for which the command line would lose its options of `env`
+            env = EnvConfig(env)
         if not isinstance(env, EnvConfig):
             raise ValueError(f"data.env must be a Gymnasium id or an EnvConfig, got {env!r}")
         workers = auto_workers() if num_workers == "auto" else num_workers
