@@ -118,6 +118,11 @@ def step_limit(spec: Any, atari: AtariConfig) -> int | None:
     return math.ceil(frames / frame_skip(spec, atari))
 
 
+def _most_frames(spec: Any) -> int:
+    """The id's limit of an episode's frames, those before the agent's first not counted; 0 for none."""
+    return int(spec.kwargs.get("max_num_frames_per_episode") or 0)
+
+
 def beyond_native(spec: Any) -> dict[str, Any]:
     """The id's keyword arguments that ALE's vector environment does not know, unless they are off."""
     return {
@@ -136,7 +141,7 @@ def make_native(spec: Any, atari: AtariConfig, num_envs: int, num_threads: int) 
         spec.kwargs["game"],
         num_envs,
         num_threads=min(num_threads, num_envs),
-        max_num_frames_per_episode=spec.kwargs.get("max_num_frames_per_episode") or _ENDLESS,
+        max_num_frames_per_episode=_most_frames(spec) or _ENDLESS,
         repeat_action_probability=sticky_actions(spec, atari),
         full_action_space=full_action_space(spec, atari),
         autoreset_mode=AutoresetMode.SAME_STEP,
@@ -168,6 +173,7 @@ def make_preprocessed(
         max_episode_steps=-1,  # it would count frames, and those before the agent's first
         render_mode=render_mode,
         frameskip=1,
+        max_num_frames_per_episode=None,  # it would count those too
         repeat_action_probability=sticky_actions(spec, atari),
         full_action_space=full_action_space(spec, atari),
     )
@@ -175,8 +181,9 @@ def make_preprocessed(
     if atari.fire_on_reset and "FIRE" in env.unwrapped.get_action_meanings():  # type: ignore[attr-defined]
         env = _FireOnReset(env)
     env = FrameStackObservation(env, 4, padding_type="zero")
-    limit = step_limit(spec, atari)
-    return env if limit is None else TimeLimit(env, limit)
+    steps_of_game = math.ceil(_most_frames(spec) / frame_skip(spec, atari))
+    limits = [limit for limit in (step_limit(spec, atari), steps_of_game) if limit]
+    return TimeLimit(env, min(limits)) if limits else env
 
 
 class StepLimit(VectorWrapper):

@@ -143,7 +143,7 @@ def remarks(config: EnvConfig) -> list[str]:
     """How `config` is played where that may surprise, in a sentence each."""
     spec = spec_of(config.id)
     said = []
-    if spec.entry_point == "ale_py.env:AtariEnv" and spec.additional_wrappers:
+    if _has_own_wrappers(spec):
         wrappers = ", ".join(wrapper.name for wrapper in spec.additional_wrappers)
         said.append(
             f"{config.id} is registered with wrappers ({wrappers}), so it is played as gymnasium.make makes it, "
@@ -263,13 +263,22 @@ def _check_fields(config: EnvConfig, spec: Any) -> None:
             raise ValueError(f"env.kwargs {config.kwargs} has no effect on Atari ids; use the fields of env.atari")
     elif config.atari != AtariConfig():
         changed = {k: v for k, v in asdict(config.atari).items() if v != getattr(AtariConfig(), k)}
-        why = "is registered with wrappers" if spec.additional_wrappers else "is not an Atari game"
-        raise ValueError(f"env.atari {changed} has no effect on {config.id}, which {why}; remove it")
+        raise ValueError(f"env.atari {changed} has no effect on {config.id}, which {_why_not_native(spec)}; remove it")
     if config.num_threads != 1 and not _is_native(spec):
-        why = (
-            "is registered with more than ALE's vector environment can do" if is_atari(spec) else "is not an Atari game"
+        raise ValueError(
+            f"env.num_threads {config.num_threads} has no effect on {config.id}, which {_why_not_native(spec)}; "
+            "remove it"
         )
-        raise ValueError(f"env.num_threads {config.num_threads} has no effect on {config.id}, which {why}; remove it")
+
+
+def _why_not_native(spec: Any) -> str:
+    if is_atari(spec):
+        return "is registered with more than ALE's vector environment can do"
+    return "is registered with wrappers" if _has_own_wrappers(spec) else "is not an Atari game"
+
+
+def _has_own_wrappers(spec: Any) -> bool:
+    return bool(spec.entry_point == "ale_py.env:AtariEnv" and spec.additional_wrappers)
 
 
 def _make_checked(config: EnvConfig, index: int, whereabouts: Whereabouts) -> gymnasium.Env[Any, Any]:
