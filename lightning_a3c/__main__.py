@@ -15,10 +15,13 @@ def main(args: list[str] | None = None) -> None:
         return commands.run(*given)
     if given[:1] == ["fit"]:
         fork_server.start()  # imports what workers need while this process imports Lightning
+    was_enabled = gc.isenabled()
     gc.disable()  # an eighth of the time that importing takes, and nothing is garbage yet
-    from lightning_a3c import trainer_command
-
-    gc.enable()
+    try:
+        from lightning_a3c import trainer_command
+    finally:
+        if was_enabled:
+            gc.enable()
     trainer_command.run(args)
 
 

@@ -24,7 +24,17 @@ _QUESTION = None  # sent instead of a slot's number
 
 
 class RemoteFailure(Exception):
-    """The writing process raised; the message is its traceback."""
+    """The writing process raised.
+
+    Args:
+        place: the traceback, without the exception.
+        error: the exception as a traceback ends with it, notes included.
+    """
+
+    def __init__(self, place: str, error: str) -> None:
+        super().__init__(place + error)
+        self.place = place
+        self.error = error
 
 
 class ReaderGone(Exception):
@@ -89,9 +99,9 @@ class ChannelWriter:
         map_tensors(lambda shared, own: own if own is shared else shared.copy_(own), place, message)
         self._send(self._free.popleft())
 
-    def send_failure(self, traceback: str) -> None:
-        """Tell the learner why no more messages will come."""
-        self._send(traceback)
+    def send_failure(self, place: str, error: str) -> None:
+        """Tell the learner why no more messages will come; see `RemoteFailure`."""
+        self._send((place, error))
 
     def close(self) -> None:
         """Close this process's copy of the end."""
@@ -127,8 +137,8 @@ class ChannelReader:
             RemoteFailure: the worker raised.
         """
         slot = self._connection.recv()
-        if isinstance(slot, str):
-            raise RemoteFailure(slot)
+        if isinstance(slot, tuple):
+            raise RemoteFailure(*slot)
         return slot, self._slots[slot]
 
     def ask(self, timeout: float) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, Literal, get_args
 
@@ -27,11 +28,25 @@ from lightning_a3c.evaluation import EvaluationDataset
 from lightning_a3c.networks import device_of
 from lightning_a3c.observation_file import open_observations
 from lightning_a3c.payloads import MakePayload, send_transitions
+from lightning_a3c.process_wide import ProcessWide
 from lightning_a3c.supervision import Supervision
 from lightning_a3c.types import Batch, Gradients
 from lightning_a3c.worker import CollectorJob, WorkerPrecision
 
 _PREDICT_CHUNK = 256  # observations at once
+
+
+def _ignore_empty_list() -> Any:
+    warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")
+    return warnings.filters[0]
+
+
+def _stop_ignoring(entry: Any) -> None:
+    if entry in warnings.filters:
+        warnings.filters.remove(entry)  # type: ignore[attr-defined]  # a list, documented as a sequence
+
+
+_NO_VALIDATION = ProcessWide(_ignore_empty_list, _stop_ignoring)  # Lightning warns of it, but it is meant
 
 
 class CollectorDataModule(pl.LightningDataModule):
@@ -163,6 +178,7 @@ class CollectorDataModule(pl.LightningDataModule):
         )
         self.make_payload: MakePayload = send_transitions
         self._dataset: CollectorDataset | None = None
+        self._quiet = ExitStack()  # while a fit runs
 
     @property
     def messages_per_batch(self) -> int:
@@ -252,7 +268,7 @@ class CollectorDataModule(pl.LightningDataModule):
     def val_dataloader(self) -> EvaluationDataset | list[Any]:
         assert self.trainer is not None
         if self.trainer.state.fn == "fit" and not self.validate_in_fit:
-            warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")  # it is meant
+            self._quiet.enter_context(_NO_VALIDATION.made())
             return []
         return self._evaluation()
 
@@ -270,9 +286,11 @@ class CollectorDataModule(pl.LightningDataModule):
 
     def teardown(self, stage: str) -> None:
         self._close()
+        self._quiet.close()
 
     def on_exception(self, exception: BaseException) -> None:
         self._close()
+        self._quiet.close()
 
     def _payload_maker(self) -> MakePayload:
         """What this fit's workers send: what a callback with a `payload_maker` says, or else `make_payload`."""

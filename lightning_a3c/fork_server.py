@@ -8,48 +8,92 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing import forkserver, resource_tracker
-from multiprocessing.context import ForkServerContext
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from multiprocessing.util import Finalize
 from typing import Any
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """What users and schedulers end a run with."""
 
+_ended_by: int | None = None  # the process that ends the server when it exits itself
+_hiding = threading.RLock()  # held while the script is hidden
+
 
 def start() -> ForkServerContext:
-    """Start the server unless it runs; returns the context whose processes it forks."""
+    """Start the server unless it runs; returns the context that processes share memory and pipes by."""
+    global _ended_by
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lightning_a3c.worker", "lightning_a3c.frozen"])
-    Finalize(None, _end, exitpriority=-1)  # after multiprocessing has ended what others left
-    with surroundings():
+    context.set_forkserver_preload(["lightning_a3c.frozen"])
+    if _ended_by != os.getpid():
+        _ended_by = os.getpid()
+        Finalize(None, _end, exitpriority=-1)  # after multiprocessing has ended what others left
+    with _without_stop_signals():
         resource_tracker.ensure_running()  # unblocks the signals again
-    with surroundings():
+    with _without_stop_signals():
         forkserver.ensure_running()
     return context
 
 
-@contextmanager
-def surroundings() -> Iterator[None]:
-    """What the server and its children are to inherit: one thread each, no stop signals, which are the learner's, and
-    not the learner's script: importing it would cost each of them time and memory, and start a training of its own.
+class ForkedProcess(ForkServerProcess):
+    """A process that is forked from the server and does not import the learner's script.
+
+    Importing it would cost each process time and memory, and start a training of its own. A daemonic process may
+    start one, which multiprocessing forbids lest it outlive its parent: it must end by itself when its parent dies.
     """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = type(main)("__main__")  # an empty module
-    threads = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"  # one thread a worker, or they fight for the cores
+
+    def start(self) -> None:
+        with ExitStack() as changes:
+            self._changes = changes
+            changes.enter_context(_hiding)
+            changes.enter_context(_script_hidden())
+            changes.enter_context(_children_allowed())
+            with _without_stop_signals():  # the server may have died and be started again
+                super().start()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is sent to the process: multiprocessing has looked at the script by now, and may wait for seconds."""
+        self._changes.close()
+        return {name: value for name, value in vars(self).items() if name != "_changes"}
+
+
+@contextmanager
+def _without_stop_signals() -> Iterator[None]:
+    """What this thread starts does not get them: they are the learner's."""
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        sys.modules["__main__"] = main
-        if threads is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = threads
+
+
+@contextmanager
+def _script_hidden() -> Iterator[None]:
+    """Within it multiprocessing finds no script to import. The module stays: other threads may be pickling from it."""
+    script = vars(sys.modules["__main__"])
+    hidden = {name: script[name] for name in ("__file__", "__spec__") if name in script}
+    script.pop("__file__", None)
+    script["__spec__"] = None
+    try:
+        yield
+    finally:
+        script.update(hidden)
+
+
+@contextmanager
+def _children_allowed() -> Iterator[None]:
+    process = multiprocessing.current_process()
+    was_daemon = process.daemon
+    if was_daemon:
+        process.daemon = False
+    try:
+        yield
+    finally:
+        if was_daemon:
+            process.daemon = True
 
 
 def _end() -> None:
@@ -58,3 +102,16 @@ def _end() -> None:
     tracker: Any = resource_tracker._resource_tracker
     if tracker._pid is not None:  # a child of multiprocessing has its parent's, and must leave it alone
         tracker._stop()
+
+
+def _leave_to_parent() -> None:
+    """In a forked child: the server and the tracker are its parent's, and must not be kept alive or waited for here."""
+    _hiding.release()
+    server: Any = forkserver._forkserver  # type: ignore[attr-defined]
+    if server._forkserver_pid is not None:
+        os.close(server._forkserver_alive_fd)
+        server.__init__()
+    resource_tracker._resource_tracker._pid = None  # type: ignore[attr-defined]
+
+
+os.register_at_fork(before=_hiding.acquire, after_in_parent=_hiding.release, after_in_child=_leave_to_parent)

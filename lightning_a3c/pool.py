@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import logging
+import os
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -14,8 +17,10 @@ from typing import Self
 from torch import Tensor
 
 from lightning_a3c.channel import RemoteFailure
-from lightning_a3c.fork_server import start, surroundings
+from lightning_a3c.fork_server import start
+from lightning_a3c.shared_tensors import NoFreeSharedMemory
 from lightning_a3c.supervision import Failure, FailureLog, Supervision
+from lightning_a3c.surroundings import Surroundings
 from lightning_a3c.types import Message, map_tensors
 from lightning_a3c.weights import SharedWeights
 from lightning_a3c.worker import CollectorJob, CollectorState
@@ -26,6 +31,7 @@ _PATIENCE_SECONDS = 3.0  # for a batch to come after an interruption
 _WATCH_SECONDS = 0.2  # between looks at the workers while waiting for them
 
 _log = logging.getLogger(__name__)
+_open_pools: weakref.WeakSet[WorkerPool] = weakref.WeakSet()
 
 
 class WorkerError(RuntimeError):
@@ -41,7 +47,7 @@ class WorkerPool:
 
     The processes start with the first `take`, so that the first weights can be published before.
     They come from a fork server that has imported the package once: they start fast, share its
-    memory, and inherit none of the learner's threads.
+    memory, and inherit none of the learner's threads. Their `Surroundings` are what the learner's are now.
 
     A worker that raises, dies or hangs is started again with a fresh seed, as far as `supervision` allows,
     while the others go on. What it had announced is still taken; what it had not is lost.
@@ -72,6 +78,7 @@ class WorkerPool:
         states: list[CollectorState] | None = None,
         pin_memory: bool = False,
     ) -> None:
+        self._surroundings = Surroundings.here()
         context = start()
         self.weights = SharedWeights(job.detached().net, context)
         self._job = job.share(context)
@@ -87,6 +94,7 @@ class WorkerPool:
         self._watched_at = time.monotonic()  # when the workers were last looked at
         self._is_closed = False
         self._is_in_batch = False  # a take has begun and not ended
+        _open_pools.add(self)
         atexit.register(self.close)  # an open pool must not keep the interpreter from ending
 
     def __enter__(self) -> Self:
@@ -149,12 +157,20 @@ class WorkerPool:
     def close(self) -> None:
         """End all workers: by closing their channels, and by killing those that do not stop."""
         atexit.unregister(self.close)
+        _open_pools.discard(self)
         self._is_closed = True
         for worker in self._workers:
             worker.close_channel()
         deadline = time.monotonic() + _STOP_SECONDS
         for worker in self._workers:
             worker.end(deadline)
+
+    def _abandon(self) -> None:
+        atexit.unregister(self.close)
+        self._is_closed = True
+        for worker in self._workers:
+            worker.close_channel()
+            worker.process = None
 
     def _release_held(self) -> None:
         for worker, slot in self._held:
@@ -176,7 +192,7 @@ class WorkerPool:
                 try:
                     return worker, *worker.receive()
                 except RemoteFailure as failure:
-                    self._fail(worker, f"collector {worker.rank} raised:\n{failure}")
+                    self._fail(worker, f"collector {worker.rank} raised", failure.error, failure.place)
                 except (EOFError, ConnectionResetError):
                     self._fail(worker, worker.obituary())
             self._fail_hung_workers()
@@ -205,34 +221,55 @@ class WorkerPool:
                 name = f"collector {worker.rank} (process {worker.process.pid})"
                 self._fail(worker, f"{name} hangs: it did nothing for {timeout:g} s and is {where}")
 
-    def _fail(self, worker: WorkerProcess, reason: str) -> None:
+    def _fail(self, worker: WorkerProcess, reason: str, error: str = "", place: str = "") -> None:
         """End what is left of the worker and have it started again, or give up."""
-        now = time.monotonic()
+        failure = Failure(time.monotonic(), worker.rank, reason, error, place)
         worker.close_channel()
-        worker.end(deadline=now)
+        worker.end(deadline=failure.time)
         if self._is_synchronous:
             raise WorkerError(
-                f"{reason}\nNo other worker can replace it with data.synchronous, or the result would be another; "
+                f"{failure}\nNo other worker can replace it with data.synchronous, or the result would be another; "
                 "resume from the last checkpoint"
             )
-        delay = self._failures.record(Failure(now, worker.rank, reason))
+        delay = self._failures.record(failure)
         if delay is None:
             raise WorkerError(
                 f"collector {worker.rank} failed more often than data.supervision.max_restarts allows "
                 f"({self._failures.supervision.max_restarts} in {self._failures.supervision.window:g} s); "
                 f"the last failures:\n{self._failures.summary()}"
             )
-        _log.warning("%s\nStarting it again in %g s", reason, delay)
-        worker.start_at = now + delay
+        if _log.isEnabledFor(logging.WARNING):
+            _log.warning("%s\nStarting it again in %g s", self._failures.tell(failure), delay)
+        worker.start_at = failure.time + delay
 
     def _start_due_workers(self) -> None:
-        due = [worker for worker in self._workers if not worker.process and worker.start_at <= time.monotonic()]
-        if not due:
-            return
-        with surroundings():
-            for worker in due:
-                state, self._states[worker.rank] = self._states[worker.rank], None
-                worker.start(self._job, self.weights, state)
+        for worker in self._workers:
+            if worker.process or worker.start_at > time.monotonic():
+                continue
+            state, self._states[worker.rank] = self._states[worker.rank], None
+            try:
+                worker.start(self._job, self.weights, state, self._surroundings)
+            except NoFreeSharedMemory:
+                raise
+            except (OSError, EOFError) as error:
+                self._fail(worker, f"collector {worker.rank} cannot be started: {_refusal(error)}")
+
+
+def _refusal(error: Exception) -> str:
+    """Why the system does not let a worker start."""
+    if isinstance(error, EOFError):
+        return "the process that it is forked from ended; the system may allow no more processes (`ulimit -u`)"
+    out_of_files = isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
+    return f"{error}; allow more with `ulimit -n`, or lower data.num_workers" if out_of_files else str(error)
+
+
+def _leave_to_parent() -> None:
+    """In a forked child: the workers are its parent's, and must end with it though the child lives."""
+    for pool in _open_pools:
+        pool._abandon()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def _memory_for(count: int, pin: bool, part: Tensor) -> Tensor:

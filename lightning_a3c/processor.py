@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_a3c.process_wide import ProcessWide
+
 
 def computes_in_bf16() -> bool:
     """Whether bfloat16 makes it faster."""
@@ -23,29 +25,27 @@ def fastest_matmul(device: torch.device) -> Iterator[None]:
     bfloat16 inside; oneDNN does so only with AMX, so without it all stays float32. Does nothing if
     `torch.set_float32_matmul_precision` or its newer relatives have been called before.
     """
-    if device.type != "cpu" or not _can("avx512_f") or _can("amx_bf16") or _float32_precision() != "highest":
+    if device.type != "cpu" or not _can("avx512_f") or _can("amx_bf16"):
         yield
         return
-    torch.set_float32_matmul_precision("medium")
-    try:
+    with _onednn.made():
         yield
-    finally:
-        torch.set_float32_matmul_precision("highest")
 
 
 @contextmanager
 def threads_beside(num_workers: int, threads: int | None = None) -> Iterator[None]:
-    """Within it this process computes with `threads` threads of PyTorch, by default with what `num_workers` leave.
+    """Within it this thread computes with `threads` threads of PyTorch, by default with what `num_workers` leave.
 
     Threads that wait for a core that a worker has are worse than no threads, and while they wait they keep others busy.
+    PyTorch keeps the number by thread, and gives a new thread the one that was set last.
     """
-    before = torch.get_num_threads()
-    if num_workers:
-        torch.set_num_threads(threads or max(1, before - num_workers))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    with _threads.made() as before:
+        if num_workers:
+            torch.set_num_threads(threads or max(1, before - num_workers))
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 def onednn_multiplies(inputs: Tensor) -> bool:
@@ -65,3 +65,20 @@ def _float32_precision() -> str | None:
         return torch.get_float32_matmul_precision()
     except RuntimeError:  # the newer switches were used, and PyTorch refuses to name one value for them
         return None
+
+
+def _let_onednn_multiply() -> bool:
+    """Whether it was not let before, and the user has set nothing."""
+    if _float32_precision() != "highest":
+        return False
+    torch.set_float32_matmul_precision("medium")
+    return True
+
+
+def _undo_onednn(was_let: bool) -> None:
+    if was_let:
+        torch.set_float32_matmul_precision("highest")
+
+
+_onednn = ProcessWide(_let_onednn_multiply, _undo_onednn)
+_threads = ProcessWide(torch.get_num_threads, torch.set_num_threads)

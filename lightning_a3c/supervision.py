@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -37,7 +37,12 @@ class Failure(NamedTuple):
 
     time: float  # seconds, of any one clock
     rank: int
-    reason: str  # with the traceback, if there was one
+    reason: str  # who did what: "collector 0 raised"
+    error: str = ""  # the exception, as a traceback ends with it
+    place: str = ""  # the traceback without it
+
+    def __str__(self) -> str:
+        return f"{self.reason}:\n{self.place}{self.error}" if self.error else self.reason
 
 
 class FailureLog:
@@ -51,6 +56,7 @@ class FailureLog:
         self.supervision = supervision
         self.total = 0
         self._recent: deque[Failure] = deque()
+        self._told: set[str] = set()  # places of failures
 
     def record(self, failure: Failure) -> float | None:
         """Seconds until the worker may start again, or None if it has failed too often."""
@@ -63,6 +69,28 @@ class FailureLog:
             return None
         return float(self.supervision.first_delay * 2 ** (times - 1))
 
+    def tell(self, failure: Failure) -> str:
+        """The failure in words for a log; its traceback only if none like it was told before."""
+        if not failure.error:
+            return failure.reason
+        if failure.place in self._told:
+            return f"{failure.reason} at a place told before: {'; '.join(failure.error.splitlines())}"
+        self._told.add(failure.place)
+        return str(failure)
+
     def summary(self, count: int = 3) -> str:
-        """The last failures' reasons, oldest first."""
-        return "\n".join(failure.reason for failure in list(self._recent)[-count:])
+        """The last `count` different failures in words, oldest first, each once and without tracebacks told before."""
+        alike: dict[tuple[str, str], list[Failure]] = {}
+        for failure in self._recent:
+            key = (failure.error, failure.place) if failure.error else (failure.reason, "")
+            alike[key] = [*alike.pop(key, []), failure]  # behind those that happened last before it
+        return "\n".join(self._sum_up(failures) for failures in list(alike.values())[-count:])
+
+    def _sum_up(self, alike: list[Failure]) -> str:
+        last = alike[-1]
+        if len(alike) > 1:
+            times = Counter(failure.reason for failure in alike)
+            last = last._replace(reason=", ".join(f"{reason} {number} times" for reason, number in times.items()))
+        if last.place not in self._told or not last.error:
+            return str(last)
+        return str(last._replace(reason=f"{last.reason} (traceback logged above)", place=""))

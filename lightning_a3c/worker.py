@@ -30,6 +30,7 @@ from lightning_a3c.registry import make_known, portable_registry
 from lightning_a3c.replay import ReplayableEnv
 from lightning_a3c.rollout import Rollout, empty_report
 from lightning_a3c.shared_tensors import SharedTensors
+from lightning_a3c.surroundings import Surroundings, seed_generators
 from lightning_a3c.types import Message, Payload, Transitions, map_tensors
 from lightning_a3c.weights import SharedWeights, drop_weights, newest_network
 
@@ -229,6 +230,7 @@ def run_worker(
     weights: SharedWeights,
     writer: ChannelWriter,
     state: CollectorState | None,
+    surroundings: Surroundings,
 ) -> None:
     """A collector process: collect whenever a slot is free, until the learner closes its end."""
     for number in STOP_SIGNALS:  # they reach the whole group; the learner decides
@@ -238,7 +240,9 @@ def run_worker(
     keep_freed_memory()
     os.nice(_NICENESS)
     try:
+        surroundings.apply()
         own_job = CollectorJob.load(job)
+        seed_generators(own_job.seed, rank, start, own_job.first_update)
         with fastest_matmul(own_job.device):
             # between asynchronous processes chance decides anyway which weights act
             seeded = own_job.synchronous or not better_unseeded(own_job.env)
@@ -251,9 +255,10 @@ def run_worker(
                     writer.send(collector.collect(place))
     except ReaderGone:
         return
-    except Exception:
+    except Exception as error:
+        told = "".join(traceback.format_exception_only(error))
         with suppress(ReaderGone):
-            writer.send_failure(traceback.format_exc())
+            writer.send_failure(traceback.format_exc().removesuffix(told), told.rstrip())
 
 
 def _do_nothing(number: int, frame: object) -> None:

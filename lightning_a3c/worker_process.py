@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.context import ForkServerContext
 
 from lightning_a3c.channel import open_channel
 from lightning_a3c.env_checks import Whereabouts
+from lightning_a3c.fork_server import ForkedProcess
 from lightning_a3c.shared_tensors import SharedTensors
+from lightning_a3c.surroundings import Surroundings
 from lightning_a3c.types import Message
 from lightning_a3c.weights import SharedWeights
 from lightning_a3c.worker import CollectorState, run_worker
@@ -21,7 +23,7 @@ class WorkerProcess:
 
     def __init__(self, rank: int, template: Message, slots: int, context: ForkServerContext) -> None:
         self.rank = rank
-        self.process: ForkServerProcess | None = None
+        self.process: ForkedProcess | None = None
         self.start_at = 0.0  # not before
         self.active_at = 0.0  # when it was last seen to do something, or got room to
         self._calls = 0  # of its environment, until then
@@ -32,16 +34,19 @@ class WorkerProcess:
         self._is_open = False
         self._open_channel()
 
-    def start(self, job: SharedTensors, weights: SharedWeights, state: CollectorState | None) -> None:
+    def start(
+        self, job: SharedTensors, weights: SharedWeights, state: CollectorState | None, surroundings: Surroundings
+    ) -> None:
         if not self._is_open:
             self._open_channel()
-        self.process = self._context.Process(
+        process = ForkedProcess(
             target=run_worker,
-            args=(self.rank, self._starts, job, weights, self.writer, state),
+            args=(self.rank, self._starts, job, weights, self.writer, state, surroundings),
             name=f"collector-{self.rank}",
             daemon=True,
         )
-        self.process.start()
+        process.start()
+        self.process = process
         self.writer.close()  # or the learner would hold the pipe of a dead worker open
         self._starts += 1
         self.active_at = time.monotonic()

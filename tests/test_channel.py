@@ -31,7 +31,7 @@ def send_three(writer: ChannelWriter) -> None:
 
 
 def fail(writer: ChannelWriter) -> None:
-    writer.send_failure("Traceback: the reason")
+    writer.send_failure("Traceback:\n", "ValueError: the reason")
 
 
 def test_messages_arrive_in_order_and_whole_with_fewer_slots_than_messages() -> None:
@@ -84,7 +84,7 @@ def test_the_end_of_a_writer_is_seen_at_once() -> None:
     process = CONTEXT.Process(target=fail, args=(writer,))
     process.start()
     writer.close()
-    with pytest.raises(RemoteFailure, match="the reason"):
+    with pytest.raises(RemoteFailure, match="Traceback:\nValueError: the reason"):
         reader.receive()
     with pytest.raises(EOFError):
         reader.receive()
