@@ -103,6 +103,6 @@ def _rehearse(stream: CollectorDataset, net: nn.Module, seconds: float) -> float
             terms = loss(logits, values, payload.actions, payload.returns)
             torch.autograd.grad(terms.loss_total, trainable(net), allow_unused=True)
         env_steps += int(batch.report.env_steps.sum())
-        if (elapsed := time.perf_counter() - begun_at) >= seconds:
+        if (elapsed := time.perf_counter() - begun_at) >= seconds or stream.is_interrupted():
             break
     return env_steps / elapsed

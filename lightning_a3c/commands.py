@@ -75,7 +75,7 @@ def play(args: list[str]) -> None:
         raise ValueError(f"ckpt_path {given.ckpt_path} is not a checkpoint of this package: {error}") from error
     if given.video is not None:
         recording = record_episode(config, module.net, given.video, given.greedy, given.seed)
-        print(f"{recording.path}: return {recording.episode_return:g} in {recording.steps:,} env steps")
+        print(recording)
         return
     env = make_watched_env(config, window=True)
     try:

@@ -16,6 +16,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_utilities.core.rank_zero import rank_zero_info
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -25,6 +26,7 @@ from lightning_a3c.checkpoints import require_loadable
 from lightning_a3c.dataset import CollectorDataset
 from lightning_a3c.envs import EnvConfig, inspect, remarks
 from lightning_a3c.evaluation import EvaluationDataset
+from lightning_a3c.evaluation_watch import EvaluationWatch
 from lightning_a3c.networks import device_of
 from lightning_a3c.observation_file import open_observations
 from lightning_a3c.payloads import MakePayload, send_transitions
@@ -82,6 +84,8 @@ class CollectorDataModule(pl.LightningDataModule):
         supervision: when workers that fail are started again, and when the run ends instead.
         eval_episodes: episodes that `validate` and `test` play.
         eval_policy: act by sampling, as in training, or take the likeliest action.
+        eval_max_steps: env steps after which `validate` and `test` cut an episode off; it counts with its return so
+            far, which is said. The default is what ALE allows a game, in frames.
         predict_observations: NumPy file (`.npy`) of observations [n, *observation_shape] for `predict`.
         validate_in_fit: also validate after each epoch of `fit`.
         seed: of environments and action sampling; None takes PyTorch's, as set by `seed_everything`. Asynchronous
@@ -106,6 +110,7 @@ class CollectorDataModule(pl.LightningDataModule):
         supervision: Supervision = Supervision(),
         eval_episodes: int = 10,
         eval_policy: Literal["sample", "greedy"] = "sample",
+        eval_max_steps: int = 108_000,
         predict_observations: str | None = None,
         validate_in_fit: bool = False,
         seed: int | None = None,
@@ -125,6 +130,7 @@ class CollectorDataModule(pl.LightningDataModule):
             ("slots_per_worker", slots_per_worker, 1),
             ("learner_threads", learner_threads, 1),
             ("eval_episodes", eval_episodes, 1),
+            ("eval_max_steps", eval_max_steps, 1),
             ("seed", seed, 0),
         ):
             if value is not None and value < least:
@@ -170,6 +176,7 @@ class CollectorDataModule(pl.LightningDataModule):
         self.supervision = supervision
         self.eval_episodes = eval_episodes
         self.eval_policy = eval_policy
+        self.eval_max_steps = eval_max_steps
         self.predict_observations = predict_observations
         self.validate_in_fit = validate_in_fit
         self.seed = seed
@@ -184,6 +191,11 @@ class CollectorDataModule(pl.LightningDataModule):
     def messages_per_batch(self) -> int:
         """Payloads that make one update."""
         return self.batch_size // self.micro_batch_size
+
+    @property
+    def num_predict_observations(self) -> int:
+        """How many `predict_observations` there are."""
+        return 0 if self._observations is None else len(self._observations)
 
     @property
     def run_seed(self) -> int:
@@ -221,7 +233,7 @@ class CollectorDataModule(pl.LightningDataModule):
         )
 
         def stream_on(device: torch.device) -> CollectorDataset:
-            return CollectorDataset(
+            stream = CollectorDataset(
                 replace(job, device=device),
                 net,
                 num_workers=self.num_workers,
@@ -234,6 +246,8 @@ class CollectorDataModule(pl.LightningDataModule):
                 supervision=self.supervision,
                 pin_memory=pin_memory,
             )
+            stream.is_interrupted = self._is_interrupted
+            return stream
 
         is_auto = self.worker_device == "auto"
         return stream_on(auto_device(stream_on, device_of(net)) if is_auto else torch.device(self.worker_device))
@@ -252,12 +266,13 @@ class CollectorDataModule(pl.LightningDataModule):
         trainer = self.trainer
         on_gpu = trainer.strategy.root_device.type == "cuda"
         self._dataset = self.dataset(self._net(), trainer.global_step, on_gpu, self._payload_maker())
-        self._dataset.is_interrupted = lambda: trainer.received_sigterm
         return self._dataset
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """What is computed with: the learner reads the rest, and would wait for the device to give it back."""
         if not isinstance(batch, Batch):
+            if self.trainer is not None and self.trainer.predicting and self._is_interrupted():
+                raise SIGTERMException  # Lightning does not look between batches of `predict`
             return super().transfer_batch_to_device(batch, device, dataloader_idx)
         payload = batch.payload
         if isinstance(payload, Gradients):
@@ -306,6 +321,9 @@ class CollectorDataModule(pl.LightningDataModule):
             )
         return self.make_payload
 
+    def _is_interrupted(self) -> bool:
+        return self.trainer is not None and self.trainer.received_sigterm
+
     def _net(self) -> nn.Module:
         assert self.trainer is not None
         net = self.trainer.lightning_module.net
@@ -313,12 +331,15 @@ class CollectorDataModule(pl.LightningDataModule):
         return net
 
     def _evaluation(self) -> EvaluationDataset:
+        assert self.trainer is not None
         return EvaluationDataset(
             self.env,
             self._net(),
             episodes=self.eval_episodes,
             greedy=self.eval_policy == "greedy",
             seed=self.run_seed,
+            max_steps=self.eval_max_steps,
+            watch=EvaluationWatch(self.trainer, self.eval_max_steps),
         )
 
     def _close(self) -> None:

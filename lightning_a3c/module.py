@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from lightning_utilities.core.rank_zero import rank_zero_info
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -216,6 +216,20 @@ class A3CModule(pl.LightningModule):
             if config.monitor is not None and config.monitor in self.trainer.callback_metrics:
                 config.scheduler.step(self.trainer.callback_metrics[config.monitor])  # type: ignore[arg-type]
 
+    @property
+    def is_untrained(self) -> bool:
+        """Whether the weights come neither from a checkpoint nor from training."""
+        return not self.trainer.ckpt_path and not self.progress.env_steps
+
+    def on_validation_start(self) -> None:
+        self._begin_evaluation("validate")
+
+    def on_test_start(self) -> None:
+        self._begin_evaluation("test")
+
+    def on_predict_start(self) -> None:
+        self._begin_evaluation("predict")
+
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         self.evaluated.update(batch.episode_return, batch.length)
 
@@ -266,6 +280,14 @@ class A3CModule(pl.LightningModule):
         if "progress" in checkpoint:
             self.progress.load_state_dict(checkpoint["progress"])
             self.skipped_updates = checkpoint["progress"].get("skipped_updates", 0)
+
+    def _begin_evaluation(self, command: str) -> None:
+        self.evaluated.reset()  # an evaluation that was interrupted leaves episodes
+        if self.trainer.state.fn != "fit" and self.is_untrained:
+            rank_zero_warn(
+                f"{command} plays untrained weights: no checkpoint was given and this module has not been trained; "
+                f'give one: --ckpt_path FILE, or trainer.{command}(…, ckpt_path="FILE") in a script'
+            )
 
     def _skip_update(self, norm: Tensor) -> None:
         self.skipped_updates += 1

@@ -28,6 +28,7 @@ class Moment(NamedTuple):
     action: int
     score: float  # unclipped rewards of the episode so far
     steps: int  # env steps of the episode so far
+    is_last: bool = False  # the episode has ended
 
 
 def make_watched_env(config: EnvConfig, window: bool = False) -> gymnasium.Env[Any, Any]:
@@ -88,13 +89,13 @@ def play_episode(env: gymnasium.Env[Any, Any], policy: SoftmaxPolicy, seed: int)
     while True:
         logits, values = policy.evaluate(to_tensor(observation).unsqueeze(0))
         action = int(policy.choose(logits))
-        yield Moment(logits.softmax(dim=1).squeeze(0).numpy(), float(values), action, score, steps)
+        yield Moment(logits.softmax(dim=1).squeeze(0).numpy(), float(values), action, score, steps, ended)
         if ended:
             return
         observation, reward, terminated, truncated, _ = env.step(action)
         score += float(reward)
         steps += 1
-        ended = terminated or truncated
+        ended = bool(terminated or truncated)
 
 
 def _checked(env: gymnasium.Env[Any, Any], config: EnvConfig) -> gymnasium.Env[Any, Any]:

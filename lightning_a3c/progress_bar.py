@@ -13,6 +13,7 @@ from lightning_utilities.core.rank_zero import rank_zero_info
 from pytorch_lightning.callbacks import ProgressBar, RichProgressBar, Timer
 
 from lightning_a3c.callbacks import StopAfterEnvSteps
+from lightning_a3c.evaluation import EvaluationProgress
 from lightning_a3c.module import A3CModule
 from lightning_a3c.progress import Progress
 
@@ -27,7 +28,7 @@ class RunProgressBar(RichProgressBar):
 
 
 class ProgressLines(pl.Callback):
-    """One plain line of progress now and then, where no progress bar can be shown.
+    """One plain line of progress now and then, where no progress bar can be shown; also while episodes are evaluated.
 
     Does nothing where `is_interactive`.
 
@@ -40,6 +41,27 @@ class ProgressLines(pl.Callback):
             raise ValueError(f"ProgressLines.every_seconds must be > 0, got {every_seconds}")
         self.every_seconds = every_seconds
         self._next = 0.0
+        self._evaluating_since = self._next_in_evaluation = 0.0
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._evaluating_since = time.monotonic()
+        self._next_in_evaluation = self._evaluating_since + self.every_seconds
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.on_validation_start(trainer, pl_module)
+
+    def on_evaluation_step(self, trainer: pl.Trainer, progress: EvaluationProgress) -> None:
+        """Called by `EvaluationWatch`."""
+        now = time.monotonic()
+        if now < self._next_in_evaluation or is_interactive():
+            return
+        self._next_in_evaluation = now + self.every_seconds
+        seconds = now - self._evaluating_since
+        rank_zero_info(
+            f"{timedelta(seconds=round(seconds))}  {'test' if trainer.testing else 'validation'}: "
+            f"{progress.ended:,} of {progress.episodes:,} episodes ended  env steps {progress.env_steps:,}  "
+            f"steps/s {progress.env_steps / max(seconds, 1e-9):.0f}"
+        )
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,19 +14,21 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from lightning_utilities.core.rank_zero import rank_zero_info
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from pytorch_lightning.callbacks import BasePredictionWriter
 from pytorch_lightning.cli import SaveConfigCallback
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from lightning_a3c.data import CollectorDataModule
+from lightning_a3c.earlier_runs import CheckpointFolders
 from lightning_a3c.evaluation import Episode
-from lightning_a3c.files import replacing
+from lightning_a3c.files import NotWritable, replacing
 from lightning_a3c.module import A3CModule
 from lightning_a3c.playback import require_rendering
 from lightning_a3c.types import Prediction
 from lightning_a3c.version import __version__
-from lightning_a3c.video import preview, record_episode, require_encoder
+from lightning_a3c.video import Recording, RecordingAbandoned, preview, record_episode, require_encoder
 
 
 class RecordVideo(pl.Callback):
@@ -51,6 +54,7 @@ class RecordVideo(pl.Callback):
         self.folder = folder
         self.max_steps = max_steps
         self._recorded_at = 0  # the update of the last recording
+        self._was_interrupted = False
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         data = getattr(trainer, "datamodule", None)
@@ -73,31 +77,52 @@ class RecordVideo(pl.Callback):
             return
         self._recorded_at = update
         folder = Path(self.folder) if self.folder else _log_folder(trainer) / "videos"
-        path = self._record(trainer, pl_module, folder / f"update={update:07d}.mp4", seed=update)
+        video = self._record(trainer, pl_module, folder / f"update={update:07d}.mp4", seed=update)
+        if video is None:
+            return  # Lightning ends training after this batch
         boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         if boards:
-            gif = preview(path)
+            gif = preview(video.path)
         for board in boards:
             _add_gif(board, gif, update)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if _is_only_tried_out(trainer):
+            return
         data: CollectorDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        self._record(trainer, pl_module, _beside_checkpoint(trainer, "test.mp4"), seed=data.run_seed)
+        video = self._record(trainer, pl_module, _test_file(trainer, pl_module, "test.mp4"), seed=data.run_seed)
+        self._was_interrupted = video is None
 
-    def _record(self, trainer: pl.Trainer, module: pl.LightningModule, path: Path, seed: int) -> Path:
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if self._was_interrupted:
+            self._was_interrupted = False
+            raise SIGTERMException  # not earlier: the results of the test are written and printed by now
+
+    def _record(self, trainer: pl.Trainer, module: pl.LightningModule, path: Path, seed: int) -> Recording | None:
+        """None if the run was told to end meanwhile."""
         data: CollectorDataModule = trainer.datamodule  # type: ignore[attr-defined]
         net = module.net
         assert isinstance(net, torch.nn.Module)
-        video = record_episode(data.env, net, path, data.eval_policy == "greedy", seed, self.max_steps)
-        rank_zero_info(f"Recorded {path}: return {video.episode_return:g} in {video.steps:,} env steps")
-        return video.path
+        is_greedy = data.eval_policy == "greedy"
+        try:
+            video = record_episode(
+                data.env, net, path, is_greedy, seed, self.max_steps, lambda: trainer.received_sigterm
+            )
+        except (RecordingAbandoned, NotWritable):
+            if not trainer.received_sigterm:  # which may have ended ffmpeg too
+                raise
+            rank_zero_info(f"Abandoned recording {path}: the run was told to end")
+            return None
+        rank_zero_info(f"Recorded {video}")
+        return video
 
 
 class SaveTestResults(pl.Callback):
     """Write what `test` found beside the checkpoint, `last.ckpt` → `last.test.json`.
 
-    Without a checkpoint it goes to the first logger's folder. Holds every logged value, each episode's return
-    and length, and what was played how.
+    Without a checkpoint it goes to the first logger's folder, as `test.json`, or as `untrained.test.json` if the module
+    has not been trained either. Holds every logged value, each episode's return and length, how many episodes were cut
+    off, and what was played how. Writes nothing with `fast_dev_run`.
     """
 
     def __init__(self) -> None:
@@ -121,18 +146,23 @@ class SaveTestResults(pl.Callback):
         data = getattr(trainer, "datamodule", None)
         if not isinstance(pl_module, A3CModule) or not isinstance(data, CollectorDataModule):
             return
+        if _is_only_tried_out(trainer):
+            return
         results = {
             "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else None,
+            "is_untrained": pl_module.is_untrained,
             "env_steps_trained": pl_module.progress.env_steps,
             "protocol": pl_module.hparams["protocol"],
             "policy": data.eval_policy,
             "seed": data.run_seed,
             "episodes": len(self._episodes),
+            "eval_max_steps": data.eval_max_steps,
+            "cut_off": sum(bool(episode.is_cut) for episode in self._episodes),
             **{key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("test/")},
             "returns": [float(episode.episode_return) for episode in self._episodes],
             "lengths": [int(episode.length) for episode in self._episodes],
         }
-        path = _beside_checkpoint(trainer, "test.json")
+        path = _test_file(trainer, pl_module, "test.json")
         with replacing(path) as partial:
             partial.write_text(json.dumps(results, indent=2) + "\n")
         rank_zero_info(f"Results in {path}")
@@ -141,7 +171,8 @@ class SaveTestResults(pl.Callback):
 class WritePredictions(BasePredictionWriter):
     """Write what `predict` found beside the observations: `some.npy` → `some.predictions.npz`.
 
-    The arrays are `probabilities`, float32 [n, A], and `values`, float32 [n].
+    The arrays are `probabilities`, float32 [n, A], and `values`, float32 [n], of the first n observations: of all,
+    unless `limit_predict_batches` is set. Writes nothing with `fast_dev_run`.
     """
 
     def __init__(self) -> None:
@@ -153,20 +184,62 @@ class WritePredictions(BasePredictionWriter):
         data = getattr(trainer, "datamodule", None)
         if not isinstance(data, CollectorDataModule) or data.predict_observations is None:
             return
+        if _is_only_tried_out(trainer):
+            return
         path = Path(data.predict_observations).with_suffix(".predictions.npz")
         joined = Prediction(*(torch.cat(parts).cpu() for parts in zip(*predictions, strict=True)))
         with replacing(path) as partial:
             np.savez(partial, probabilities=joined.probabilities.numpy(), values=joined.values.numpy())
         rank_zero_info(f"Predictions for {len(joined.values):,} observations in {path}")
+        if len(joined.values) < data.num_predict_observations:
+            rank_zero_warn(
+                f"{path} holds only the first {len(joined.values):,} of {data.num_predict_observations:,} predictions: "
+                f"trainer.limit_predict_batches is {trainer.limit_predict_batches}"
+            )
 
 
 class SaveConfigAndMachine(SaveConfigCallback):
-    """Keeps the whole configuration in the log folder, as Lightning does, and in `machine.json` where it ran."""
+    """Keeps what a run of the command line was: its configuration, and in `machine.json` where and when it ran.
+
+    Lightning puts the configuration into the first logger's folder; here it goes into the others' too, of which
+    `report` reads the CSV logger's. Sets the checkpoints of an earlier run aside once training has begun: the first
+    batch is there, so that nothing can be refused any more. Not for scripts, which hold paths of several runs.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._checkpoints = CheckpointFolders()
+        self._has_begun = False
 
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if trainer.log_dir is not None:
-            with replacing(Path(trainer.log_dir) / "machine.json") as partial:
-                partial.write_text(json.dumps(machine(), indent=2) + "\n")
+        started = datetime.now(UTC).isoformat(timespec="milliseconds")
+        about = json.dumps({"started": started} | machine(), indent=2) + "\n"
+        for folder in log_folders(trainer):
+            config = folder / self.config_filename
+            if not config.exists():
+                with replacing(config) as partial:
+                    self.parser.save(self.config, str(partial), skip_none=False, multifile=False)
+            with replacing(folder / "machine.json") as partial:
+                partial.write_text(about)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if not self._has_begun:
+            self._has_begun = True
+            self._checkpoints.open(trainer)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._checkpoints.close()
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._checkpoints.close()
+
+
+def log_folders(trainer: pl.Trainer) -> list[Path]:
+    """The folder of each logger that writes files, each once, the first logger's first."""
+    folders = [trainer.log_dir, *(getattr(logger, "log_dir", None) for logger in trainer.loggers)]
+    return list(dict.fromkeys(Path(folder) for folder in folders if folder is not None))
 
 
 def machine() -> dict[str, str | int | float]:
@@ -190,14 +263,21 @@ def _cpu_name() -> str:
     return names[0] if names else platform.machine()
 
 
+def _is_only_tried_out(trainer: pl.Trainer) -> bool:
+    return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
+
+
 def _log_folder(trainer: pl.Trainer) -> Path:
     return Path(trainer.log_dir or trainer.default_root_dir)
 
 
-def _beside_checkpoint(trainer: pl.Trainer, suffix: str) -> Path:
+def _test_file(trainer: pl.Trainer, module: pl.LightningModule, name: str) -> Path:
+    """Where something called `name` about the tested weights goes: beside their checkpoint if there is one."""
     if trainer.ckpt_path:
-        return Path(trainer.ckpt_path).with_suffix(f".{suffix}")
-    return _log_folder(trainer) / suffix
+        checkpoint = Path(trainer.ckpt_path)
+        return checkpoint.with_name(f"{checkpoint.name.removesuffix('.ckpt')}.{name}")
+    assert isinstance(module, A3CModule)
+    return _log_folder(trainer) / (f"untrained.{name}" if module.is_untrained else name)
 
 
 def _add_gif(board: TensorBoardLogger, gif: bytes, update: int) -> None:

@@ -57,9 +57,13 @@ class EpisodeSummary(nn.Module):
         }
         if with_interval:
             result["return_mean_low"], result["return_mean_high"] = bootstrap_interval(values["return"])
+        self.reset()
+        return result
+
+    def reset(self) -> None:
+        """Forget the episodes counted so far."""
         self.returns.reset()
         self.lengths.reset()
-        return result
 
 
 def _tensor(metric: CatMetric) -> Tensor:

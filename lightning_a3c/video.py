@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +30,15 @@ class Recording(NamedTuple):
     path: Path
     episode_return: float  # unclipped, of the recorded steps
     steps: int  # env steps
+    is_whole: bool  # the episode ended before the recording did
+
+    def __str__(self) -> str:
+        steps = f"{self.steps:,} env steps" if self.is_whole else f"the first {self.steps:,} env steps, then cut off"
+        return f"{self.path}: return {self.episode_return:g} in {steps}"
+
+
+class RecordingAbandoned(Exception):
+    """The caller asked to stop recording; nothing was written."""
 
 
 def require_encoder() -> str:
@@ -50,7 +59,13 @@ def require_encoder() -> str:
 
 
 def record_episode(
-    config: EnvConfig, net: nn.Module, path: str | Path, greedy: bool = False, seed: int = 0, max_steps: int = 10_000
+    config: EnvConfig,
+    net: nn.Module,
+    path: str | Path,
+    greedy: bool = False,
+    seed: int = 0,
+    max_steps: int = 10_000,
+    is_interrupted: Callable[[], bool] = lambda: False,
 ) -> Recording:
     """Play one episode and write it to `path` at the speed of the real game.
 
@@ -61,9 +76,11 @@ def record_episode(
         greedy: take the likeliest action instead of sampling.
         seed: of the environment and the sampling.
         max_steps: env steps after which the recording ends, though the episode may not.
+        is_interrupted: asked before each step; once it says so, the recording is abandoned.
 
     Raises:
         NotWritable: ffmpeg is missing, or `path` cannot be written.
+        RecordingAbandoned: `is_interrupted` said so.
         ValueError: the environment cannot be rendered.
     """
     require_encoder()
@@ -77,13 +94,15 @@ def record_episode(
         first = draw(env.render(), moment, names)  # type: ignore[arg-type]  # rgb_array gives an array
         with replacing(path) as partial, _encoder(partial, first, env.metadata.get("render_fps", 30)) as encoder:
             encoder.send(first)
-            while moment.steps < max_steps and (following := next(moments, None)) is not None:
-                moment = following
+            while moment.steps < max_steps and not moment.is_last:
+                if is_interrupted():
+                    raise RecordingAbandoned
+                moment = next(moments)
                 encoder.send(draw(env.render(), moment, names))  # type: ignore[arg-type]
     finally:
         net.train(was_training)
         env.close()
-    return Recording(Path(path), moment.score, moment.steps)
+    return Recording(Path(path), moment.score, moment.steps, moment.is_last)
 
 
 def draw(frame: np.ndarray, moment: Moment, names: Sequence[str]) -> np.ndarray:
@@ -116,7 +135,7 @@ def preview(video: Path, frames_per_second: int = 5) -> bytes:
     """`video` as an animated GIF of fewer frames, which TensorBoard can show."""
     few_colours = f"fps={frames_per_second},split[a][b];[a]palettegen=stats_mode=diff[p];[b][p]paletteuse"
     command = [require_encoder(), "-loglevel", "error", "-i", str(video), "-vf", few_colours, "-f", "gif", "pipe:1"]
-    return subprocess.run(command, capture_output=True, check=True).stdout
+    return subprocess.run(command, capture_output=True, check=True, start_new_session=True).stdout  # no signals
 
 
 @contextmanager

@@ -1,12 +1,15 @@
 """Whole episodes with a fixed policy. Even seeds play 2 steps, odd ones 10; the reward is the action."""
 
+import gymnasium
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-import tests.scripted  # noqa: F401  registers SeededLength-v0
 from lightning_a3c.envs import EnvConfig
 from lightning_a3c.evaluation import EvaluationDataset
+from lightning_a3c.networks import build_network
+from tests.scripted import SeededLengthEnv
 
 
 class Preference(nn.Module):
@@ -21,7 +24,7 @@ class Preference(nn.Module):
 
 
 def play(episodes, num_envs=2, net=None, **kwargs):
-    """(return, length) of each episode, in the order they ended."""
+    """(return, length) of each episode, in the order they are given out."""
     config = EnvConfig(id="SeededLength-v0", num_envs=num_envs)
     dataset = EvaluationDataset(config, net or Preference(0.0, 0.0), episodes, **kwargs)
     return [(episode.episode_return.item(), episode.length.item()) for episode in dataset]
@@ -38,17 +41,72 @@ def test_length_of_the_dataset_is_its_number_of_episodes():
 
 def test_short_episodes_are_not_preferred():
     # seeds 0 and 1: each sub-environment plays two, though five short ones end before the first long one
-    assert [length for _, length in play(4, num_envs=2, seed=0)] == [2, 2, 10, 10]
+    assert [length for _, length in play(4, num_envs=2, seed=0)] == [2, 10, 2, 10]
+
+
+@pytest.mark.parametrize("first", [1, 2, 3, 6, 7])
+def test_the_first_few_episodes_are_no_shorter_than_the_rest(first):
+    # seeds 0 … 3 play 2, 10, 2 and 10 steps; 8 short episodes end before the first long one
+    assert [length for _, length in play(20, num_envs=4, seed=0)][:first] == [2, 10, 2, 10, 2, 10, 2][:first]
+
+
+class NeverEnding(SeededLengthEnv):
+    """Ends in its first episode only if its seed is even; the reward is 1."""
+
+    def step(self, action):
+        observation, _, ended, *rest = super().step(action)
+        return np.minimum(observation, 10), 1.0, ended and self.length == 2, *rest
+
+
+gymnasium.register("NeverEnding-v0", entry_point=NeverEnding)
+
+
+def test_an_episode_without_an_end_is_cut_off_and_the_next_one_begins_anew():
+    config = EnvConfig(id="NeverEnding-v0", num_envs=2)
+    played = list(EvaluationDataset(config, Preference(0.0, 0.0), episodes=4, seed=0, max_steps=30))
+    facts = [(e.episode_return.item(), e.length.item(), e.is_cut.item()) for e in played]
+    assert facts == [(2.0, 2, False), (30.0, 30, True), (2.0, 2, False), (30.0, 30, True)]
+
+
+def test_an_episode_that_ends_at_the_bound_is_whole():
+    config = EnvConfig(id="SeededLength-v0", num_envs=2)
+    played = list(EvaluationDataset(config, Preference(0.0, 0.0), episodes=2, seed=0, max_steps=10))
+    assert [(episode.length.item(), episode.is_cut.item()) for episode in played] == [(2, False), (10, False)]
+
+
+def test_a_cut_game_of_atari_begins_anew_and_leaves_the_others_alone():
+    config = EnvConfig(id="PongNoFrameskip-v4", num_envs=2)
+    net = build_network((4, 84, 84), 6)
+    played = list(EvaluationDataset(config, net, episodes=4, seed=0, max_steps=40))
+    assert [(episode.length.item(), episode.is_cut.item()) for episode in played] == [(40, True)] * 4
+
+
+def test_whoever_watches_is_told_of_each_step_and_can_end_it():
+    told = []
+
+    def watch(progress):
+        told.append(progress)
+        if progress.env_steps == 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        play(4, num_envs=2, seed=0, watch=watch)
+    assert [(progress.ended, progress.episodes, progress.env_steps) for progress in told] == [
+        (0, 4, 2),
+        (1, 4, 4),
+        (1, 4, 6),
+        (2, 4, 8),
+    ]
 
 
 def test_episodes_that_do_not_divide_evenly_go_to_the_first_sub_environments():
-    assert [length for _, length in play(5, num_envs=2, seed=0)] == [2, 2, 2, 10, 10]
-    assert sorted(length for _, length in play(5, num_envs=2, seed=1)) == [2, 2, 10, 10, 10]
+    assert [length for _, length in play(5, num_envs=2, seed=0)] == [2, 10, 2, 10, 2]
+    assert [length for _, length in play(5, num_envs=2, seed=1)] == [10, 2, 10, 2, 10]
 
 
 def test_each_episode_has_the_return_of_its_own_steps_only():
     always_one = Preference(0.0, 100.0)
-    assert play(4, net=always_one) == [(2.0, 2), (2.0, 2), (10.0, 10), (10.0, 10)]
+    assert play(4, net=always_one) == [(2.0, 2), (10.0, 10), (2.0, 2), (10.0, 10)]
 
 
 def test_greedy_takes_the_likelier_action_however_small_the_difference():
