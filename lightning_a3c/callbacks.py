@@ -37,6 +37,7 @@ class StopWhenSolved(pl.Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         _require_a3c(self, pl_module)
+        self._has_stopped = False
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: Batch, batch_idx: int
@@ -45,7 +46,9 @@ class StopWhenSolved(pl.Callback):
         progress = pl_module.progress
         if len(progress.returns) < WINDOW or progress.mean_return is None or progress.mean_return <= self.bound:
             return
-        trainer.should_stop = True
+        if self._has_stopped:
+            return  # training goes on until it has had its min_steps or min_epochs
+        trainer.should_stop = self._has_stopped = True
         frames = progress.env_steps * pl_module.frame_skip
         rank_zero_info(
             f"Solved: mean return of {WINDOW} episodes {progress.mean_return:.2f} > {self.bound:g} after "
@@ -176,10 +179,9 @@ class GradientParallel(pl.Callback):
         total, norm = _sum_in_place(gradients.gradient, finite)
         finite &= norm.isfinite().cpu()
         self._count_dropped(gradients, finite)
-        if pl_module.logs_now:
-            pl_module.log("dropped_gradients", float(self.dropped_gradients))
         parameters = trainable(pl_module.net)
         if not finite.any():
+            pl_module.update_log.keep("gradients", lambda: {"dropped_gradients": float(self.dropped_gradients)})
             for parameter in parameters:
                 parameter.grad = None
             return
@@ -188,8 +190,16 @@ class GradientParallel(pl.Callback):
         used = gradients.used[finite].any(dim=0).tolist()
         for parameter, piece, is_used in zip(parameters, pieces, used, strict=True):
             parameter.grad = piece.view_as(parameter).to(parameter.dtype) if is_used else None
-        if pl_module.logs_now:
-            pl_module.log_dict({"grad_norm": norm, "worker_grad_norm": gradients.norm[finite].mean()})
+        worker_norms = gradients.norm  # by itself: the sum's memory is free before the next batch
+
+        def find() -> dict[str, float | Tensor]:
+            return {
+                "dropped_gradients": float(self.dropped_gradients),
+                "grad_norm": norm,
+                "worker_grad_norm": worker_norms[finite].mean(),
+            }
+
+        pl_module.update_log.keep("gradients", find)
 
     def state_dict(self) -> dict[str, Any]:
         return {"dropped_gradients": self.dropped_gradients}

@@ -31,6 +31,7 @@ from lightning_a3c.networks import device_of
 from lightning_a3c.observation_file import open_observations
 from lightning_a3c.payloads import MakePayload, send_transitions
 from lightning_a3c.process_wide import ProcessWide
+from lightning_a3c.progress import Progress
 from lightning_a3c.supervision import Supervision
 from lightning_a3c.types import Batch, Gradients
 from lightning_a3c.worker import CollectorJob, WorkerPrecision
@@ -208,6 +209,7 @@ class CollectorDataModule(pl.LightningDataModule):
         first_update: int = 0,
         pin_memory: bool = False,
         make_payload: MakePayload | None = None,
+        experience: int | None = None,
     ) -> CollectorDataset:
         """The training stream for `net`; the caller closes it. Lightning need not be involved.
 
@@ -216,6 +218,8 @@ class CollectorDataModule(pl.LightningDataModule):
             first_update: how many updates it has had.
             pin_memory: put batches where a GPU can copy from by itself while the learner goes on.
             make_payload: what workers send; None takes the attribute of that name.
+            experience: how much the run has seen, in any unit: another number, other episodes. None takes
+                `first_update`.
         """
         job = CollectorJob(
             env=self.env,
@@ -230,6 +234,7 @@ class CollectorDataModule(pl.LightningDataModule):
             synchronous=self.synchronous,
             precision=self.worker_precision,
             first_update=first_update,
+            experience=first_update if experience is None else experience,
         )
 
         def stream_on(device: torch.device) -> CollectorDataset:
@@ -265,7 +270,15 @@ class CollectorDataModule(pl.LightningDataModule):
         self._close()
         trainer = self.trainer
         on_gpu = trainer.strategy.root_device.type == "cuda"
-        self._dataset = self.dataset(self._net(), trainer.global_step, on_gpu, self._payload_maker())
+        progress = getattr(trainer.lightning_module, "progress", None)
+        self._dataset = self.dataset(
+            self._net(),
+            trainer.global_step,
+            on_gpu,
+            self._payload_maker(),
+            experience=progress.env_steps if isinstance(progress, Progress) else None,
+        )
+        self._dataset.continues_epochs = False
         return self._dataset
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:

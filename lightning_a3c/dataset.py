@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -69,10 +70,12 @@ class CollectorDataset(IterableDataset[Batch]):
         self.supervision = supervision
         self.pin_memory = pin_memory
         self.is_interrupted: Callable[[], bool] = _never  # looked at while waiting for a batch
+        self.continues_epochs = True  # where a loaded state left one; Lightning counts the rest of an epoch by itself
         self._collectors: Collectors | None = None
         self._states: list[CollectorState] | None = None  # where synchronous collectors begin when opened
         self._position = 0  # batches handed out in this epoch
         self._start = 0  # where the next epoch begins: further on if it is resumed
+        self._batches = 0  # handed out at all
         self._settings = ExitStack()  # of PyTorch, while collectors run
 
     def __len__(self) -> int:
@@ -84,7 +87,8 @@ class CollectorDataset(IterableDataset[Batch]):
                 "CollectorDataset starts its own processes and cannot run in those of a DataLoader: "
                 "use DataLoader(dataset, batch_size=None, num_workers=0), or iterate the dataset itself"
             )
-        self._position, self._start = self._start % self.updates_per_epoch, 0
+        self._position = self._start % self.updates_per_epoch if self.continues_epochs else 0
+        self._start = 0
         while self._position < self.updates_per_epoch:
             yield self._next_batch()  # kept in no variable: its memory is free for the batch after it
 
@@ -108,7 +112,7 @@ class CollectorDataset(IterableDataset[Batch]):
             )
 
     def close(self) -> None:
-        """End the collectors; a later iteration starts new ones."""
+        """End the collectors; a later iteration starts new ones, on other episodes unless synchronous."""
         if self._collectors is not None:
             if self.job.synchronous:
                 self._states = None
@@ -128,8 +132,13 @@ class CollectorDataset(IterableDataset[Batch]):
             return None
 
     def _open(self) -> Collectors:
+        job = replace(  # opened again, they play other episodes, and their versions count from 1 once more
+            self.job,
+            first_update=self.job.first_update + self._batches,
+            experience=self.job.experience + self._batches,
+        )
         collectors = open_collectors(
-            self.job, self.num_workers, self.slots_per_worker, self.supervision, self._states, self.pin_memory
+            job, self.num_workers, self.slots_per_worker, self.supervision, self._states, self.pin_memory
         )
         keep_freed_memory()  # from here on: what was needed once, to open them, goes back to the system
         self._settings.enter_context(fastest_matmul(device_of(self.net)))
@@ -145,6 +154,7 @@ class CollectorDataset(IterableDataset[Batch]):
         except Interrupted:
             raise SIGTERMException from None  # as Lightning does between batches
         self._position += 1
+        self._batches += 1
         return Batch(
             payload=message.payload,
             report=message.report,

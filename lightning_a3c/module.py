@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -10,23 +12,28 @@ import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
+from pytorch_lightning.callbacks import BatchSizeFinder, GradientAccumulationScheduler, LearningRateFinder
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from lightning_a3c.checkpoints import WholeCheckpoints, require_loadable
 from lightning_a3c.losses import A2CLoss, LossTerms
-from lightning_a3c.networks import build_network, instantiate, orthogonal_init
+from lightning_a3c.networks import build_network, orthogonal_init
 from lightning_a3c.onnx_export import export_onnx
+from lightning_a3c.optimizers import Specs, follow, monitor_of
 from lightning_a3c.progress import Progress
 from lightning_a3c.summary import EpisodeSummary
 from lightning_a3c.types import Batch, Gradients, Prediction
+from lightning_a3c.update_log import EpisodeWait, UpdateLog
 
 SEED_OPTIMIZER = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3, "eps": 1e-3, "fused": True}}
 
 # true 16 bits would round what workers report too, the returns of episodes; 16-mixed scales losses, which workers in
 # gradient mode never see and fused optimizers unscale only after gradients are clipped
 _PRECISIONS = ("32-true", "bf16-mixed")
+
+_NO_ACCUMULATION = "weights are published and versions counted once a batch: remove it, and raise data.batch_size"
 
 
 class CheckpointMismatch(ValueError):
@@ -93,6 +100,9 @@ class A3CModule(pl.LightningModule):
             orthogonal_init(self.net)
         self.loss = A2CLoss(entropy_weight, value_weight, final_entropy_weight, entropy_updates)
         self.progress = Progress()
+        self.update_log = UpdateLog()
+        self._episode_wait = EpisodeWait()
+        self._counted: object = None  # the last report
         # Lightning checks the trainer against this before any setup hook, so it must be known here
         self.automatic_optimization = mode == "data"
         self.frame_skip: int = (protocol or {}).get("frame_skip", 1)
@@ -125,22 +135,27 @@ class A3CModule(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        optimizer: torch.optim.Optimizer = instantiate(self.hparams["optimizer"] or SEED_OPTIMIZER, parameters)
-        if self.hparams["lr_scheduler"] is None:
+        optimizer, scheduler = _specs(self.hparams).build(parameters)
+        if isinstance(optimizer, torch.optim.LBFGS) and not self.automatic_optimization:
+            raise ValueError("optimizer LBFGS computes losses again, which gradient mode cannot; take another")
+        if scheduler is None:
             return optimizer
-        scheduler = instantiate(self.hparams["lr_scheduler"], optimizer)
-        monitor = getattr(scheduler, "monitor", None)
+        monitor = monitor_of(scheduler)
         if monitor is None and isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
             raise ValueError(
                 "lr_scheduler ReduceLROnPlateau does not say what to watch; use the class path "
                 "pytorch_lightning.cli.ReduceLROnPlateau with monitor among its init_args"
             )
-        if monitor is not None:
+        if monitor is not None and self.automatic_optimization:
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": monitor}}
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        interval = "step" if monitor is None else "epoch"
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": interval}}
 
     def configure_callbacks(self) -> list[pl.Callback]:
-        """None; as the first hook, and one that each process of several calls, it refuses trainers that do not fit."""
+        """One that has the last update logged where an exception ends training.
+
+        As the first hook, and one that each process of several calls, it refuses trainers that do not fit.
+        """
         trainer, precision = self.trainer, self.trainer.precision_plugin.precision
         if trainer.world_size > 1:
             raise MisconfigurationException(
@@ -154,42 +169,67 @@ class A3CModule(pl.LightningModule):
                 f"trainer.precision must be one of {', '.join(_PRECISIONS)}, got {precision}: weights are float32, "
                 "and losses are not scaled"
             )
-        if trainer.state.fn == "fit" and trainer.checkpoint_callbacks:
+        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        for callback in callbacks:
+            if isinstance(callback, BatchSizeFinder | LearningRateFinder):
+                raise MisconfigurationException(
+                    f"{type(callback).__name__} tries batches of a data set; data.batch_size and optimizer.lr are part "
+                    "of how an agent learns here: remove it, and compare whole runs instead"
+                )
+            if isinstance(callback, GradientAccumulationScheduler) and callback.going_to_accumulate_grad_batches():
+                raise MisconfigurationException(f"{type(callback).__name__} accumulates gradients; {_NO_ACCUMULATION}")
+        if trainer.accumulate_grad_batches != 1:
+            raise MisconfigurationException(
+                f"trainer.accumulate_grad_batches must be 1, got {trainer.accumulate_grad_batches}; {_NO_ACCUMULATION}"
+            )
+        if trainer.state.fn != "fit":
+            return []
+        if trainer.checkpoint_callbacks:
             require_loadable(self.hparams)
-        return []
+        return [] if any(isinstance(callback, _LogLastUpdate) for callback in callbacks) else [_LogLastUpdate()]
 
     def setup(self, stage: str) -> None:
         if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # nobody chose another
             self.trainer.strategy.checkpoint_io = WholeCheckpoints()
 
     def on_fit_start(self) -> None:
+        played = getattr(getattr(self.trainer, "datamodule", None), "protocol", None)
+        if played is not None and self.hparams["protocol"]:
+            self._go_on_with(played.plain(), self.hparams["protocol"])
+            self.hparams["protocol"] = played.plain()
+            self.frame_skip = played.frame_skip
         if self.hparams["protocol"]:
             rank_zero_info("Playing " + ", ".join(f"{k} {v}" for k, v in self.hparams["protocol"].items()))
 
     def on_train_start(self) -> None:
         self.progress.start()
+        self.update_log.begin(self.trainer)
+        self._episode_wait.begin(self.trainer)
 
     @property
     def logs_now(self) -> bool:
-        """Whether anyone will see what this update logs: a logger, or a monitor at the start or end of the epoch.
-
-        Twenty metrics cost a tenth of a small update, so the others log nothing.
-        """
-        loop = self.trainer.fit_loop.epoch_loop
-        return self.trainer._logger_connector.should_update_logs or self.trainer.is_last_batch or loop.batch_idx == 0
+        """Whether anyone will see what this update logs; see `UpdateLog.is_seen`."""
+        return self.update_log.is_seen(self.trainer)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
-        self.progress.update(batch.report)
         if isinstance(batch.payload, Gradients):
             sent = batch.payload.loss_terms
-            self._log(batch, LossTerms(*sent.where(sent.isfinite(), torch.nan).nanmean(dim=0)))
+            self._end_update(batch, lambda: LossTerms(*sent.where(sent.isfinite(), torch.nan).nanmean(dim=0)))
             self._apply_gradients()
             return None
         observations, actions, returns = batch.payload
         logits, values = self.forward(observations)
         terms = self.loss(logits, values, actions, returns, self.global_step)
-        self._log(batch, terms)
+        detached = LossTerms._make(term.detach() for term in terms)
+        self._end_update(batch, lambda: detached)
         return terms.loss_total
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        self.update_log.end_batch(self)
+
+    def on_train_end(self) -> None:
+        self.update_log.end(self)
+        self._episode_wait.end()
 
     def configure_gradient_clipping(
         self,
@@ -198,6 +238,11 @@ class A3CModule(pl.LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters() if p.grad is not None])
+
+        def find() -> dict[str, float | Tensor]:
+            return {"grad_norm": norm, "skipped_updates": float(self.skipped_updates)}
+
+        self.update_log.keep("clipping", find)
         if not norm.isfinite():
             self._skip_update(norm)
         else:
@@ -206,15 +251,18 @@ class A3CModule(pl.LightningModule):
                 torch.nn.utils.clip_grads_with_norm_(self.parameters(), gradient_clip_val, norm)  # known already
             else:
                 self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
-        if self.logs_now:
-            self.log_dict({"grad_norm": norm, "skipped_updates": float(self.skipped_updates)})
+        self.update_log.add(self, "clipping", find)
 
     def on_train_epoch_end(self) -> None:
-        if self.automatic_optimization:
-            return
-        for config in self.trainer.lr_scheduler_configs:
-            if config.monitor is not None and config.monitor in self.trainer.callback_metrics:
-                config.scheduler.step(self.trainer.callback_metrics[config.monitor])  # type: ignore[arg-type]
+        self._episode_wait.hold(until=bool(self.progress.returns))
+        if not self.automatic_optimization and self.trainer.is_last_batch:
+            self._step_schedulers("epoch", self.current_epoch)
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
+        if metric is None:
+            scheduler.step()
+        elif self.progress.returns or math.isfinite(metric):  # else no episode has ended: no bad epoch
+            scheduler.step(metric)
 
     @property
     def is_untrained(self) -> bool:
@@ -237,6 +285,7 @@ class A3CModule(pl.LightningModule):
         self.evaluated.update(batch.episode_return, batch.length)
 
     def on_validation_epoch_end(self) -> None:
+        self._episode_wait.hold(until=bool(self.progress.returns))
         self.log_dict({f"val/{name}": value for name, value in self.evaluated.pop().items()})
 
     def on_test_epoch_end(self) -> None:
@@ -268,8 +317,8 @@ class A3CModule(pl.LightningModule):
         for name in ("observation_shape", "num_actions"):
             if name in theirs and _plain(theirs[name]) != _plain(ours[name]):
                 raise CheckpointMismatch(
-                    f"the checkpoint was trained with {name} {theirs[name]}, this run has {ours[name]}; "
-                    "use the config that made it, which is saved beside it"
+                    f"the checkpoint was trained with {name} {theirs[name]}, this run has {ours[name]}; use the config "
+                    "that made it, which the command line saves as config.yaml in the folder of the first logger"
                 )
         saved, own = checkpoint["state_dict"], self.state_dict()
         if {k: v.shape for k, v in saved.items()} != {k: v.shape for k, v in own.items()}:
@@ -280,6 +329,10 @@ class A3CModule(pl.LightningModule):
         if "progress" in checkpoint:
             self.progress.load_state_dict(checkpoint["progress"])
             self.skipped_updates = checkpoint["progress"].get("skipped_updates", 0)
+        if self._is_in("fit", None) and ours["protocol"] and theirs.get("protocol"):
+            self._go_on_with(ours["protocol"], theirs["protocol"])
+        if self._is_in("fit") and "optimizer_states" in checkpoint and "optimizer" in theirs:
+            self._follow_specs(checkpoint)
 
     def _begin_evaluation(self, command: str) -> None:
         self.evaluated.reset()  # an evaluation that was interrupted leaves episodes
@@ -307,22 +360,90 @@ class A3CModule(pl.LightningModule):
         assert isinstance(optimizer, LightningOptimizer)
         optimizer.step()  # inside training_step, where Lightning counts it as a global step
         optimizer.zero_grad()  # the next sum takes their memory
-        for config in self.trainer.lr_scheduler_configs:
-            if config.monitor is None:
-                config.scheduler.step()  # type: ignore[call-arg]  # a plateau scheduler has a monitor
+        self._step_schedulers("step", self.trainer.fit_loop.batch_idx)
 
-    def _log(self, batch: Batch, terms: LossTerms) -> None:
-        if not self.logs_now:
+    def _step_schedulers(self, interval: str, index: int) -> None:
+        """Those of the interval `index` of which has ended, as Lightning does in automatic optimization."""
+        for config in self.trainer.lr_scheduler_configs:
+            if config.interval != interval or (index + 1) % config.frequency:
+                continue
+            monitor = monitor_of(config.scheduler)
+            if monitor is not None:
+                metrics = self.trainer.callback_metrics
+                if monitor not in metrics:
+                    raise MisconfigurationException(
+                        f"lr_scheduler.monitor {monitor} is not logged; take one of {', '.join(metrics)}"
+                    )
+                self.lr_scheduler_step(config.scheduler, metrics[monitor])
+            elif not isinstance(config.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+                self.lr_scheduler_step(config.scheduler, None)  # that one is stepped by who made it without a monitor
+
+    def _end_update(self, batch: Batch, find_terms: Callable[[], LossTerms]) -> None:
+        if batch.report is not self._counted:  # some optimizers have losses computed again
+            self._counted = batch.report
+            self.progress.update(batch.report)
+        lag, fill, restarts = batch.policy_lag, batch.queue_fill, batch.worker_restarts  # the payload is to be freed
+
+        def find() -> dict[str, float | Tensor]:
+            return {
+                **self._episode_wait.placeholders,
+                **find_terms()._asdict(),
+                **self.progress.metrics(self.frame_skip),
+                "policy_lag": lag.float().mean(),
+                "queue_fill": fill.mean(),
+                "worker_restarts": restarts.float().mean(),
+            }
+
+        self.update_log.keep("update", find)
+        self.update_log.log_if_seen(self, self.logs_now)
+
+    def _is_in(self, *functions: str | None) -> bool:
+        """Whether the trainer's function is one of these; None stands for no trainer."""
+        try:
+            return self.trainer.state.fn in functions
+        except RuntimeError:  # how Lightning says that there is none
+            return None in functions
+
+    def _go_on_with(self, protocol: dict[str, Any], before: dict[str, Any]) -> None:
+        """Count only episodes of `protocol` towards the mean, if what was played before is something else."""
+        common = [name for name in protocol if name in before]
+        changed = [name for name in common if _plain(protocol[name]) != _plain(before[name])]
+        if not changed or not self.progress.env_steps:
             return
-        self.log_dict({name: term.detach() for name, term in terms._asdict().items()})
-        self.log_dict(self.progress.metrics(self.frame_skip))
-        self.log("policy_lag", batch.policy_lag.float().mean())
-        self.log("queue_fill", batch.queue_fill.mean())
-        self.log("worker_restarts", batch.worker_restarts.float().mean())
-        self.log("steps/s", self.progress.steps_per_second, prog_bar=True)
-        if self.progress.mean_return is not None:
-            self.log("return_100", self.progress.mean_return, prog_bar=True)
+        self.progress.forget_episodes()
+        rank_zero_warn(
+            "what was trained on so far is something else than what is played now ("
+            + ", ".join(f"{name} {before[name]} → {protocol[name]}" for name in changed)
+            + "): weights and counts go on, and the mean of the last episodes begins anew"
+        )
+
+    def _follow_specs(self, checkpoint: dict[str, Any]) -> None:
+        if type(self).configure_optimizers is not A3CModule.configure_optimizers:
+            return
+        try:
+            changes = follow(checkpoint, _specs(checkpoint["hyper_parameters"]), _specs(self.hparams))
+        except ValueError as error:
+            raise MisconfigurationException(str(error)) from error
+        if changes.starts_afresh:
+            rank_zero_warn(f"the optimizer begins without the checkpoint's moments: {', '.join(changes.differences)}")
+        elif changes.differences:
+            rank_zero_info(f"Optimizing otherwise than the checkpoint: {', '.join(changes.differences)}")
+
+
+class _LogLastUpdate(pl.Callback):
+    """Has an exception not hide the last update from loggers, and from the names of checkpoints saved for it."""
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        assert isinstance(pl_module, A3CModule)
+        pl_module.on_train_end()
+
+
+def _specs(hyperparameters: Mapping[str, Any]) -> Specs:
+    return Specs(hyperparameters["optimizer"] or SEED_OPTIMIZER, hyperparameters.get("lr_scheduler"))
 
 
 def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, list | tuple) else value
+    """With lists for tuples, as files have them."""
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return {name: _plain(item) for name, item in value.items()} if isinstance(value, dict) else value

@@ -39,6 +39,11 @@ class Progress:
         self.train_seconds += now - self._ticks[-1][0]
         self._ticks.append((now, self.env_steps))
 
+    def forget_episodes(self) -> None:
+        """Begin the window anew, for another environment; the counts go on."""
+        self.returns.clear()
+        self.lengths.clear()
+
     @property
     def steps_per_second(self) -> float:
         """Env steps per second over the last updates."""
@@ -54,12 +59,17 @@ class Progress:
         """What to log; nothing about episodes before the first."""
         metrics = {
             "train_seconds": self.train_seconds,
+            "steps/s": self.steps_per_second,
             "env_steps": float(self.env_steps),
             "frames": float(self.env_steps * frame_skip),
             "episodes": float(self.episodes),
         }
-        if self.returns:
-            metrics |= {"return": self.returns[-1], "episode_length": float(self.lengths[-1])}
+        if self.mean_return is not None:
+            metrics |= {
+                "return": self.returns[-1],
+                "return_100": self.mean_return,
+                "episode_length": float(self.lengths[-1]),
+            }
         return metrics
 
     def state_dict(self) -> dict[str, Any]:

@@ -52,10 +52,12 @@ class ReplayableEnv(VectorWrapper):
         """Where every sub-environment is.
 
         Returns:
-            `episodes`, int64 [E]: the number of each one's episode; `lengths`, int64 [E], and `actions`,
-            int64 [sum of lengths]: the actions taken in them, one after the other; `observations`: what they show.
+            `seed`, int64 scalar: the one in force; `episodes`, int64 [E]: the number of each one's episode;
+            `lengths`, int64 [E], and `actions`, int64 [sum of lengths]: the actions taken in them, one after the
+            other; `observations`: what they show.
         """
         return {
+            "seed": torch.tensor(self._seed),
             "episodes": torch.from_numpy(self._episodes.copy()),
             "lengths": torch.tensor([len(actions) for actions in self._actions]),
             "actions": torch.tensor([action for actions in self._actions for action in actions], dtype=torch.int64),
@@ -63,7 +65,11 @@ class ReplayableEnv(VectorWrapper):
         }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> tuple[np.ndarray, bool]:
-        """Play the episodes under way again; the observations now, and whether they are those of `state`."""
+        """Play the episodes under way again; the observations now, and whether they are those of `state`.
+
+        Episodes that follow are seeded as they would have been where `state` was taken.
+        """
+        self._seed = int(state["seed"])
         lengths = state["lengths"].tolist()
         histories = [part.tolist() for part in torch.split(state["actions"], lengths)]
         last = max(lengths)

@@ -63,6 +63,7 @@ class CollectorJob:
         precision: of the detached network's weights.
         device: where the network computes; all else a worker does is done on the CPU.
         first_update: how many updates of the run were made before these collectors start.
+        experience: how much the run had seen by then; another number, other episodes. 0 for a run that begins.
     """
 
     env: EnvConfig
@@ -78,6 +79,17 @@ class CollectorJob:
     precision: WorkerPrecision = "32-true"
     device: torch.device = CPU
     first_update: int = 0
+    experience: int = 0
+
+    def seeds(self, rank: int, start: int = 0) -> tuple[int, int]:
+        """Of the environments and of the sampling of one collector; see `Collector` for the arguments."""
+        entropy = [self.seed, rank]
+        if self.experience:
+            entropy += [start, self.experience]
+        elif start:
+            entropy += [start]
+        env_seed, policy_seed = (int(s) for s in np.random.SeedSequence(entropy).generate_state(2) >> 1)
+        return env_seed, policy_seed
 
     def detached(self) -> CollectorJob:
         """The same job with a network of its own, on the CPU, in evaluation mode and in the job's precision."""
@@ -160,8 +172,7 @@ class Collector:
         whereabouts: Whereabouts | None = None,
         seeded: bool = True,
     ) -> None:
-        entropy = [job.seed, rank, start] if start else [job.seed, rank]
-        env_seed, policy_seed = (int(s) for s in np.random.SeedSequence(entropy).generate_state(2) >> 1)
+        env_seed, policy_seed = job.seeds(rank, start)
         self.rank = rank
         self.job = job
         self._weights = weights
@@ -209,7 +220,8 @@ class Collector:
     def load_state_dict(self, state: CollectorState) -> None:
         """Bring the environments, the sampling and the episodes under way back to `state`."""
         assert isinstance(self._env, ReplayableEnv)
-        observations, is_same = self._env.load_state_dict(state["env"])
+        first_seed, _ = replace(self.job, experience=0).seeds(self.rank)  # in force where a state does not name one
+        observations, is_same = self._env.load_state_dict({"seed": torch.tensor(first_seed)} | state["env"])
         if not is_same:
             _log.warning(
                 "%s is not determined by its seed and the actions: the episodes under way go on elsewhere than they "

@@ -32,6 +32,7 @@ LIGHTNING = frozenset(
         "earlier_runs",
         "progress_bar",
         "onnx_export",
+        "update_log",
         "cli",
     }
 )
@@ -96,6 +97,8 @@ ROOMS = {
     "data": never("torch.optim", "module", "callbacks", "cli"),
     "checkpoints": only("torch", "lightning_fabric", "files"),
     "onnx_export": only("pytorch_lightning", "torch", "files"),
+    "optimizers": only("torch", "networks", never=["torch.multiprocessing"]),
+    "update_log": only("pytorch_lightning", "torch", "optimizers", never=["torch.multiprocessing"]),
     "module": never("envs", "rollout", "data", "callbacks", "cli", "gymnasium", "ale_py", *PROCESSES),
     "callbacks": never("rollout", "cli"),
     "recording": never("rollout", "cli", "optim"),
