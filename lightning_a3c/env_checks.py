@@ -192,7 +192,9 @@ def _is_within(space: spaces.Space[Any], observation: Any) -> bool:
     if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
         place, places = np.asarray(observation) - space.start, getattr(space, "nvec", getattr(space, "n", 0))
         return bool(((place >= 0) & (place < places)).all())
-    return True
+    if isinstance(space, spaces.Tuple):
+        return all(map(_is_within, space.spaces, observation))
+    return not isinstance(space, spaces.Dict) or all(_is_within(part, observation[key]) for key, part in space.items())
 
 
 def _number(given: Any) -> float | None:

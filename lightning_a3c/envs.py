@@ -306,7 +306,7 @@ def _own(value: Any) -> Any:
 def _plain(value: Any) -> Any:
     """A copy of `value` in which tensors, numbers, strings, lists, tuples and dicts stay what they are."""
     if type(value) is dict:
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {_plain(key): _plain(item) for key, item in value.items()}
     if type(value) in (list, tuple):
         return type(value)(map(_plain, value))
     if value is None or type(value) in (bool, int, float, str) or type(value).__module__ == "torch":

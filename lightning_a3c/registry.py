@@ -48,7 +48,8 @@ def make_known(registry: PortableRegistry, own: EnvSpec) -> None:
         own: the spec that is needed here; what it names is imported first, since most packages register their
             environments when they are imported, and would overwrite what a script has changed.
     """
-    warnings.filterwarnings("ignore", message=".*Overriding environment .* already in registry")  # by packages
+    # the learner has heard them when it tried the environment; and packages imported later register theirs again
+    warnings.filterwarnings("ignore", module=r"gymnasium\.(utils\.passive_env_checker|envs\.registration)")
     if isinstance(own.entry_point, str) and not own.entry_point.startswith("__main__:"):
         import_module(own.entry_point.partition(":")[0])
     for pickled in registry.main:
