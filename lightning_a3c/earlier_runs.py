@@ -15,7 +15,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from lightning_a3c.files import NotWritable
 
 FOLDER = "earlier-"  # followed by a number, from 1
-_VALUE = r"[-+.\dA-Za-z]+"  # of a metric in a file name; "nan" and "inf" are among them
+_VALUE = r"-?(?:\d+(?:\.\d+)?(?:e[-+]?\d+)?|nan|inf)"  # of a metric in a file name
 
 
 class CheckpointFolders:
@@ -85,19 +85,25 @@ def file_names(callback: ModelCheckpoint | None) -> re.Pattern[str]:
 
     Lightning's own default names match too. Others in the folder are the user's.
     """
-    templates = ["solved", "last", "{epoch}-{step}"]
+    stems = ["solved", "last", _stem("{epoch}-{step}", are_named=True)]
     if callback is not None:
-        templates += [callback.CHECKPOINT_NAME_LAST, *([callback.filename] if callback.filename else [])]
-    stems = "|".join(_stem(template) for template in templates)
-    return re.compile(rf"(?:{stems})(?:-v\d+)?\.(?:ckpt|test\.json|test\.mp4)")
+        own = [template for template in (callback.filename, callback.CHECKPOINT_NAME_LAST) if template]
+        stems += [_stem(template, callback.auto_insert_metric_name) for template in own]
+    return re.compile(rf"(?:{'|'.join(stems)})(?:-v\d+)?\.(?:ckpt|test\.json|test\.mp4)")
 
 
-def _stem(template: str) -> str:
-    """A regular expression for what Lightning makes of a template such as "{step}-{return_100:.1f}"."""
+def _stem(template: str, are_named: bool) -> str:
+    """A regular expression for what Lightning makes of a template such as "{step}-{return_100:.1f}".
+
+    Args:
+        template: with metrics in braces.
+        are_named: each value has the metric's name before it.
+    """
     literal, *groups = re.split(r"\{([^}:]*)[^}]*\}", Path(template).name)
     pattern = re.escape(literal)
     for metric, text in zip(groups[::2], groups[1::2], strict=True):
-        pattern += rf"(?:{re.escape(metric)}=)?{_VALUE}{re.escape(text)}"
+        name = re.escape(f"{metric}=") if are_named else ""
+        pattern += f"{name}{_VALUE}{re.escape(text)}"
     return pattern
 
 

@@ -16,6 +16,8 @@ import tests.scripted  # noqa: F401  registers SeededLength-v0
 from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig, RecordVideo, SaveTestResults, WritePredictions
 from lightning_a3c.files import NotWritable
 
+UNTRAINED = "plays untrained weights"
+
 
 def trainer(folder: Path, *callbacks: pl.Callback, **changes: object) -> pl.Trainer:
     values = {
@@ -63,9 +65,92 @@ def test_testing_again_gives_the_same_results(tmp_path: Path) -> None:
     kept = []
     for _ in range(2):
         stream = data(eval_episodes=3)
-        trainer(tmp_path, SaveTestResults()).test(module, datamodule=stream, verbose=False)
-        kept.append((tmp_path / "test.json").read_text())
+        with pytest.warns(match=UNTRAINED):
+            trainer(tmp_path, SaveTestResults()).test(module, datamodule=stream, verbose=False)
+        kept.append((tmp_path / "untrained.test.json").read_text())
     assert kept[0] == kept[1]
+
+
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+def test_untrained_weights_are_said_and_their_results_kept_apart(command: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "o.npy", np.zeros((3, 4), np.float32))
+    stream = data(eval_episodes=1, predict_observations=str(tmp_path / "o.npy"))
+    module = A3CModule.for_data(stream)
+    runner = trainer(tmp_path, SaveTestResults())
+    with pytest.warns(match=f"{command} plays untrained weights: no checkpoint was given .*--ckpt_path"):
+        getattr(runner, command)(module, datamodule=stream)
+    results = [path.name for path in tmp_path.glob("*.json")]
+    assert results == (["untrained.test.json"] if command == "test" else [])
+
+
+def test_what_the_same_process_has_trained_is_not_called_untrained(tmp_path: Path) -> None:
+    stream = data(eval_episodes=1, validate_in_fit=True, micro_batch_size=8, batch_size=8, updates_per_epoch=2)
+    module = A3CModule.for_data(stream)
+    runner = trainer(tmp_path, SaveTestResults(), max_steps=2)
+    runner.fit(module, datamodule=stream)  # its sanity check plays fresh weights, as it should
+    runner.test(module, datamodule=stream, verbose=False)
+    results = json.loads((tmp_path / "test.json").read_text())
+    assert (results["is_untrained"], results["checkpoint"]) == (False, None)
+    assert results["env_steps_trained"] == module.progress.env_steps > 0
+
+
+def test_episodes_of_an_evaluation_that_was_interrupted_do_not_count_in_the_next(tmp_path: Path) -> None:
+    stream = data(eval_episodes=2)
+    module = A3CModule.for_data(stream)
+    module.evaluated.update(torch.tensor(1e6), torch.tensor(1))
+    with pytest.warns(match=UNTRAINED):
+        (found,) = trainer(tmp_path).test(module, datamodule=stream, verbose=False)
+    assert found["test/return_max"] < 1e6
+
+
+def test_part_of_a_test_is_a_fair_sample_of_it(tmp_path: Path) -> None:
+    stream = CollectorDataModule(EnvConfig("SeededLength-v0", num_envs=4), num_workers=0, eval_episodes=20, seed=0)
+    module = A3CModule.for_data(stream)
+    for options in ({"limit_test_batches": 4}, {"limit_test_batches": 0.2}):
+        with pytest.warns(match=UNTRAINED):
+            (found,) = trainer(tmp_path, **options).test(module, datamodule=stream, verbose=False)
+        assert found["test/length_mean"] == 6  # seeds 0 … 3 play 2, 10, 2 and 10 steps
+
+
+def test_episodes_that_are_cut_off_are_said_and_counted(tmp_path: Path) -> None:
+    stream = CollectorDataModule(
+        EnvConfig("SeededLength-v0", num_envs=2), num_workers=0, eval_episodes=4, eval_max_steps=5, seed=0
+    )
+    with pytest.warns() as warned:
+        trainer(tmp_path, SaveTestResults()).test(A3CModule.for_data(stream), datamodule=stream, verbose=False)
+    said = [str(warning.message) for warning in warned]
+    assert len([text for text in said if "did not end within data.eval_max_steps (5) env steps" in text]) == 1
+    results = json.loads((tmp_path / "untrained.test.json").read_text())
+    assert (results["cut_off"], results["eval_max_steps"], results["lengths"]) == (2, 5, [2, 5, 2, 5])
+
+
+def test_a_bound_on_episodes_below_one_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"data.eval_max_steps must be >= 1, got 0"):
+        data(eval_max_steps=0)
+
+
+def test_trying_out_a_test_or_a_prediction_leaves_no_results(tmp_path: Path) -> None:
+    np.save(tmp_path / "o.npy", np.zeros((3, 4), np.float32))
+    stream = data(predict_observations=str(tmp_path / "o.npy"))
+    module = A3CModule.for_data(stream)
+    runner = trainer(tmp_path, SaveTestResults(), WritePredictions(), fast_dev_run=True)
+    with pytest.warns(match=UNTRAINED):
+        runner.test(module, datamodule=stream, verbose=False)
+    with pytest.warns(match=UNTRAINED):
+        runner.predict(module, datamodule=stream)
+    assert [path.name for path in tmp_path.iterdir()] == ["o.npy"]
+
+
+def test_predictions_for_some_of_the_observations_only_are_said(tmp_path: Path) -> None:
+    np.save(tmp_path / "o.npy", np.zeros((600, 4), np.float32))
+    stream = data(predict_observations=str(tmp_path / "o.npy"))
+    runner = trainer(tmp_path, WritePredictions(), limit_predict_batches=1)
+    with (
+        pytest.warns(match=UNTRAINED),
+        pytest.warns(match="the first 256 of 600 predictions: .*batches is 1"),
+    ):
+        runner.predict(A3CModule.for_data(stream), datamodule=stream)
+    assert len(np.load(tmp_path / "o.predictions.npz")["values"]) == 256
 
 
 def test_videos_of_an_environment_without_pictures_are_refused_before_training(tmp_path: Path) -> None:
@@ -97,7 +182,8 @@ def test_predictions_are_the_networks_own_and_are_written_beside_the_observation
     np.save(tmp_path / "o.npy", observations)
     stream = data(predict_observations=str(tmp_path / "o.npy"))
     module = A3CModule.for_data(stream)
-    trainer(tmp_path, WritePredictions(), precision=precision).predict(module, datamodule=stream)
+    with pytest.warns(match=UNTRAINED):
+        trainer(tmp_path, WritePredictions(), precision=precision).predict(module, datamodule=stream)
     written = np.load(tmp_path / "o.predictions.npz")
     logits, values = module(torch.from_numpy(observations))
     assert written["probabilities"].dtype == written["values"].dtype == np.float32

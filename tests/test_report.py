@@ -12,8 +12,8 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from lightning_a3c.report import headline, write_report
-from lightning_a3c.runs import Run, read_run
+from lightning_a3c.report import after_training, caption, headline, write_report
+from lightning_a3c.runs import Run, UnreadableRun, read_run
 
 QUIET = ("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking")
 
@@ -112,3 +112,49 @@ def test_headline_takes_the_best_mean_of_a_hundred_and_not_of_fewer() -> None:
 @pytest.mark.parametrize(("bound", "solved"), [(19.0, True), (20.0, False)])
 def test_solved_means_above_the_runs_own_bound(bound: float, solved: bool, tmp_path: Path) -> None:
     assert headline(run([10.0, 20.0], [100, 150], bound, tmp_path)).solved == solved
+
+
+def test_a_log_that_ends_before_the_run_does_not_say_whether_it_was_solved(tmp_path: Path) -> None:
+    old = run([10.0, 17.0, 17.0], [100, 150, 150], 18.0, tmp_path)
+    old.columns["step"] = np.array([49.0, 99.0, 120.0])
+    old.columns["env_steps"][-1] = old.columns["env_steps"][-2]
+    facts = headline(old)
+    assert (facts.solved, facts.unlogged_updates) == (None, 21)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/solved.ckpt").touch()
+    assert headline(old).solved is True
+
+
+def test_a_run_in_which_no_episode_ended_has_a_headline_and_figures() -> None:
+    silent = run([float("nan")] * 3, [0, 0, 0])
+    silent.columns["train_seconds"][-1] = float("nan")
+    facts = headline(silent)
+    assert (facts.best_return, facts.last_return, facts.duration) == (None, None, timedelta(seconds=40))
+
+
+@pytest.mark.parametrize(
+    ("env_steps", "said"),
+    [
+        (2000, "after 2,000 env steps of training, all that this run logged"),
+        (500, "after 500 of this run's 2,000 env steps; the run went on after that"),
+        (2500, "after 2,500 env steps of training, 500 more than this run's log tells of"),
+    ],
+)
+def test_a_tested_agent_is_placed_in_its_run(env_steps: int, said: str) -> None:
+    assert after_training(run([1.0, 2.0], [1, 2]), env_steps) == said
+
+
+def test_videos_say_which_agent_they_show(tmp_path: Path) -> None:
+    trained = run([1.0, 2.0], [1, 2], folder=tmp_path)
+    trained.columns["step"] = np.array([49.0, 99.0])
+    assert caption(trained, tmp_path / "update=0000060.mp4") == "update=0000060.mp4: the agent after 60 of 100 updates"
+    assert caption(trained, tmp_path / "last.test.mp4") == "last.test.mp4"
+    (tmp_path / "last.test.json").write_text('{"env_steps_trained": 500}')
+    assert caption(trained, tmp_path / "last.test.mp4").startswith("last.test.mp4: the agent after 500 of this run's")
+
+
+def test_results_that_lack_something_are_refused_in_one_line(cartpole_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(cartpole_run, tmp_path / "run")
+    (tmp_path / "run/checkpoints/last.test.json").write_text('{"checkpoint": "last.ckpt", "env_steps_trained": 5}')
+    with pytest.raises(UnreadableRun, match=r"a test's results in .*run are not complete: .*; test again"):
+        write_report(read_run(tmp_path / "run"), tmp_path / "report.html")

@@ -146,7 +146,8 @@ def test_validation_runs_between_epochs_when_asked(mode: str, tmp_path: Path) ->
 
 def test_test_logs_statistics_of_return_and_length(tmp_path: Path) -> None:
     stream = data(eval_episodes=5)
-    (metrics,) = trainer("data", tmp_path).test(A3CModule.for_data(stream), datamodule=stream, verbose=False)
+    with pytest.warns(match="test plays untrained weights"):
+        (metrics,) = trainer("data", tmp_path).test(A3CModule.for_data(stream), datamodule=stream, verbose=False)
     hows = ("mean", "std", "median", "min", "max")
     names = {f"test/{what}_{how}" for what in ("return", "length") for how in hows}
     assert set(metrics) == names | {"test/return_mean_low", "test/return_mean_high"}

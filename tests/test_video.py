@@ -13,7 +13,7 @@ from lightning_a3c.envs import EnvConfig
 from lightning_a3c.files import NotWritable
 from lightning_a3c.networks import MLP
 from lightning_a3c.playback import Moment
-from lightning_a3c.video import draw, preview, record_episode
+from lightning_a3c.video import RecordingAbandoned, draw, preview, record_episode
 
 CARTPOLE = EnvConfig("CartPole-v1")
 
@@ -32,8 +32,22 @@ def test_a_video_has_a_frame_for_each_moment_at_the_games_own_speed(tmp_path: Pa
 
 def test_a_recording_ends_at_its_limit(tmp_path: Path) -> None:
     video = record_episode(CARTPOLE, MLP((4,), 2), tmp_path / "a.mp4", max_steps=5)
-    assert video.steps == 5
+    assert (video.steps, video.is_whole) == (5, False)
+    assert str(video) == f"{tmp_path / 'a.mp4'}: return 5 in the first 5 env steps, then cut off"
     assert imageio_ffmpeg.count_frames_and_secs(video.path)[0] == 6
+
+
+def test_a_whole_episode_is_called_so_even_if_it_ends_at_the_limit(tmp_path: Path) -> None:
+    whole = record_episode(CARTPOLE, MLP((4,), 2), tmp_path / "a.mp4", seed=1)
+    assert whole.is_whole
+    assert record_episode(CARTPOLE, MLP((4,), 2), tmp_path / "a.mp4", seed=1, max_steps=whole.steps).is_whole
+
+
+def test_an_interrupted_recording_is_abandoned_and_leaves_nothing(tmp_path: Path) -> None:
+    answers = iter([False, False, True])
+    with pytest.raises(RecordingAbandoned):
+        record_episode(CARTPOLE, MLP((4,), 2), tmp_path / "a.mp4", is_interrupted=lambda: next(answers))
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_game_keeps_its_pixels_and_both_sides_are_even() -> None:
