@@ -27,6 +27,7 @@ def start() -> ForkServerContext:
     """Start the server unless it runs; returns the context that processes share memory and pipes by."""
     global _ended_by
     context = multiprocessing.get_context("forkserver")
+    _leave_to_parent()  # here too: this process may have been forked before this module was imported
     context.set_forkserver_preload(["lightning_a3c.frozen"])
     if _ended_by != os.getpid():
         _ended_by = os.getpid()
@@ -74,7 +75,7 @@ def _without_stop_signals() -> Iterator[None]:
 def _script_hidden() -> Iterator[None]:
     """Within it multiprocessing finds no script to import. The module stays: other threads may be pickling from it."""
     script = vars(sys.modules["__main__"])
-    hidden = {name: script[name] for name in ("__file__", "__spec__") if name in script}
+    hidden: dict[str, Any] = {name: script[name] for name in ("__file__", "__spec__") if name in script}
     script.pop("__file__", None)
     script["__spec__"] = None
     try:
@@ -105,13 +106,32 @@ def _end() -> None:
 
 
 def _leave_to_parent() -> None:
-    """In a forked child: the server and the tracker are its parent's, and must not be kept alive or waited for here."""
-    _hiding.release()
-    server: Any = forkserver._forkserver  # type: ignore[attr-defined]
-    if server._forkserver_pid is not None:
+    """Forget a server and a tracker that are a parent's, from which this process was forked.
+
+    They cannot be waited for here, and the parent would wait for the server for as long as this process kept it alive.
+    """
+    server: Any = forkserver._forkserver
+    tracker: Any = resource_tracker._resource_tracker
+    if _is_anothers(server._forkserver_pid):
         os.close(server._forkserver_alive_fd)
         server.__init__()
-    resource_tracker._resource_tracker._pid = None  # type: ignore[attr-defined]
+    if _is_anothers(tracker._pid):
+        tracker._pid = None
 
 
-os.register_at_fork(before=_hiding.acquire, after_in_parent=_hiding.release, after_in_child=_leave_to_parent)
+def _is_anothers(pid: int | None) -> bool:
+    if pid is None or not hasattr(os, "waitid"):  # older Python on macOS
+        return False
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return True
+    return False
+
+
+def _after_fork() -> None:
+    _hiding.release()
+    _leave_to_parent()
+
+
+os.register_at_fork(before=_hiding.acquire, after_in_parent=_hiding.release, after_in_child=_after_fork)

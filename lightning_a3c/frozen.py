@@ -12,6 +12,7 @@ import signal
 _threads = os.environ.get("OMP_NUM_THREADS")
 os.environ["OMP_NUM_THREADS"] = "1"  # one thread a worker, or they fight for the cores; read by what is imported next
 
+import lightning_a3c.worker  # noqa: E402, F401
 from lightning_a3c.fork_server import STOP_SIGNALS  # noqa: E402
 
 

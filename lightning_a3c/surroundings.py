@@ -72,6 +72,4 @@ def _current_folder() -> str:
     try:
         return os.getcwd()
     except FileNotFoundError as error:
-        raise FileNotFoundError(
-            "the current folder was removed; change to one that exists, workers run in it"
-        ) from error
+        raise FileNotFoundError("the current folder was removed; workers need one that exists") from error
