@@ -11,7 +11,7 @@ from gymnasium import spaces
 from gymnasium.envs.registration import load_env_creator
 from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation, HumanRendering
 
-from lightning_a3c.envs import EnvConfig, flatten, is_atari, spec_of, sticky_actions
+from lightning_a3c.envs import EnvConfig, flatten, is_atari, reset_seed, spec_of, sticky_actions
 from lightning_a3c.policies import SoftmaxPolicy
 from lightning_a3c.rollout import to_tensor
 
@@ -89,7 +89,7 @@ def action_names(env: gymnasium.Env[Any, Any]) -> list[str]:
 
 def play_episode(env: gymnasium.Env[Any, Any], policy: SoftmaxPolicy, seed: int) -> Iterator[Moment]:
     """One episode, a moment before each step and a last one at its end, whose action is not taken."""
-    observation, _ = env.reset(seed=seed)
+    observation, _ = env.reset(seed=reset_seed(seed))
     score, steps, ended = 0.0, 0, False
     while True:
         logits, values = policy.evaluate(to_tensor(observation).unsqueeze(0))
