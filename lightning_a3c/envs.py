@@ -238,6 +238,16 @@ def spec_of(env_id: str) -> Any:
         raise ValueError(f"env.id {env_id!r} is not a known environment; {hint}") from error
 
 
+def reset_seed(seed: int, num_envs: int = 1) -> int:
+    """A seed for the reset of `num_envs` sub-environments, which take it and the numbers that follow.
+
+    It is `seed`, or a smaller one made from it where those would not fit in 31 bits: ALE and others take no more.
+    """
+    if seed <= 2**31 - num_envs:
+        return int(seed)
+    return int(np.random.SeedSequence(int(seed)).generate_state(1)[0]) % (2**31 - num_envs)
+
+
 def better_unseeded(config: EnvConfig) -> bool:
     """Whether a seed only costs time where chance decides anyway what is played.
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import IterableDataset
 
-from lightning_a3c.envs import EnvConfig, make_vector_env
+from lightning_a3c.envs import EnvConfig, make_vector_env, reset_seed
 from lightning_a3c.policies import SoftmaxPolicy
 from lightning_a3c.rollout import to_tensor
 
@@ -82,7 +82,7 @@ class EvaluationDataset(IterableDataset[Episode]):
         given_out = cut_off = env_steps = 0
         env = make_vector_env(self.env, num_envs)
         try:
-            observations, _ = env.reset(seed=self.seed)
+            observations, _ = env.reset(seed=reset_seed(self.seed, num_envs))
             while given_out < self.episodes:
                 actions, _ = policy(to_tensor(observations))
                 observations, rewards, terminated, truncated, _ = env.step(actions.numpy())

@@ -13,7 +13,7 @@ from gymnasium.wrappers import HumanRendering
 
 from lightning_a3c.atari import frame_skip, is_atari, make_preprocessed
 from lightning_a3c.env_checks import ALL, CheckedEnv, Whereabouts
-from lightning_a3c.envs import EnvConfig, make_env, spec_of
+from lightning_a3c.envs import EnvConfig, make_env, reset_seed, spec_of
 from lightning_a3c.policies import SoftmaxPolicy
 from lightning_a3c.rollout import to_tensor
 
@@ -84,7 +84,7 @@ def action_names(env: gymnasium.Env[Any, Any]) -> list[str]:
 
 def play_episode(env: gymnasium.Env[Any, Any], policy: SoftmaxPolicy, seed: int) -> Iterator[Moment]:
     """One episode, a moment before each step and a last one at its end, whose action is not taken."""
-    observation, _ = env.reset(seed=seed)
+    observation, _ = env.reset(seed=reset_seed(seed))
     score, steps, ended = 0.0, 0, False
     while True:
         logits, values = policy.evaluate(to_tensor(observation).unsqueeze(0))

@@ -30,7 +30,7 @@ class SoftmaxPolicy:
     def __init__(self, net: nn.Module, seed: int = 0, greedy: bool = False) -> None:
         self.net = net
         self.greedy = greedy
-        self._generator = torch.Generator().manual_seed(seed)
+        self._generator = torch.Generator().manual_seed(int(seed) % 2**64)
 
     @property
     def generator_state(self) -> Tensor:

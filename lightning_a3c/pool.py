@@ -228,16 +228,16 @@ class WorkerPool:
         worker.end(deadline=failure.time)
         if self._is_synchronous:
             raise WorkerError(
-                f"{failure}\nNo other worker can replace it with data.synchronous, or the result would be another; "
-                "resume from the last checkpoint"
-            )
+                f"{self._failures.tell(failure)}\n"
+                "No other worker can replace it with data.synchronous, or the result would be another; resume from the last checkpoint"
+            ) from None
         delay = self._failures.record(failure)
         if delay is None:
             raise WorkerError(
                 f"collector {worker.rank} failed more often than data.supervision.max_restarts allows "
                 f"({self._failures.supervision.max_restarts} in {self._failures.supervision.window:g} s); "
                 f"the last failures:\n{self._failures.summary()}"
-            )
+            ) from None  # the worker's traceback is in the message
         if _log.isEnabledFor(logging.WARNING):
             _log.warning("%s\nStarting it again in %g s", self._failures.tell(failure), delay)
         worker.start_at = failure.time + delay

@@ -32,6 +32,9 @@ class Supervision:
                 raise ValueError(f"data.supervision.{name} must be > 0, got {getattr(self, name)}")
 
 
+_ABOVE = "(traceback logged above)"
+
+
 class Failure(NamedTuple):
     """A worker that raised, died or hung."""
 
@@ -40,9 +43,6 @@ class Failure(NamedTuple):
     reason: str  # who did what: "collector 0 raised"
     error: str = ""  # the exception, as a traceback ends with it
     place: str = ""  # the traceback without it
-
-    def __str__(self) -> str:
-        return f"{self.reason}:\n{self.place}{self.error}" if self.error else self.reason
 
 
 class FailureLog:
@@ -70,27 +70,30 @@ class FailureLog:
         return float(self.supervision.first_delay * 2 ** (times - 1))
 
     def tell(self, failure: Failure) -> str:
-        """The failure in words for a log; its traceback only if none like it was told before."""
-        if not failure.error:
+        """The failure in words, for a log; its traceback only if that was not told before."""
+        if not failure.place:
             return failure.reason
         if failure.place in self._told:
-            return f"{failure.reason} at a place told before: {'; '.join(failure.error.splitlines())}"
+            return f"{failure.reason} {_ABOVE}: {'; '.join(failure.error.splitlines())}"
         self._told.add(failure.place)
-        return str(failure)
+        return f"{failure.reason}:\n{failure.place}{failure.error}"
 
     def summary(self, count: int = 3) -> str:
-        """The last `count` different failures in words, oldest first, each once and without tracebacks told before."""
-        alike: dict[tuple[str, str], list[Failure]] = {}
-        for failure in self._recent:
-            key = (failure.error, failure.place) if failure.error else (failure.reason, "")
-            alike[key] = [*alike.pop(key, []), failure]  # behind those that happened last before it
-        return "\n".join(self._sum_up(failures) for failures in list(alike.values())[-count:])
+        """The last `count` different failures in words, oldest first, without tracebacks that were told before.
 
-    def _sum_up(self, alike: list[Failure]) -> str:
-        last = alike[-1]
-        if len(alike) > 1:
-            times = Counter(failure.reason for failure in alike)
-            last = last._replace(reason=", ".join(f"{reason} {number} times" for reason, number in times.items()))
-        if last.place not in self._told or not last.error:
-            return str(last)
-        return str(last._replace(reason=f"{last.reason} (traceback logged above)", place=""))
+        Failures with one traceback are alike; of these the last `count` different exceptions are given.
+        """
+        alike: dict[str, list[Failure]] = {}
+        for failure in self._recent:
+            key = failure.place or failure.reason
+            alike[key] = [*alike.pop(key, []), failure]  # behind what happened before
+        return "\n".join(self._sum_up(failures, count) for failures in list(alike.values())[-count:])
+
+    def _sum_up(self, alike: list[Failure], count: int) -> str:
+        times = Counter(failure.reason for failure in alike)
+        who = ", ".join(reason if number == 1 else f"{reason} {number} times" for reason, number in times.items())
+        place = alike[0].place
+        if not place:
+            return who
+        errors = list(dict.fromkeys(failure.error for failure in alike))[-count:]
+        return "\n".join([f"{who} {_ABOVE}:" if place in self._told else f"{who}:\n{place.rstrip()}", *errors])

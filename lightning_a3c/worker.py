@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from lightning_a3c.channel import ChannelWriter, ReaderGone
 from lightning_a3c.env_checks import Whereabouts
-from lightning_a3c.envs import EnvConfig, better_unseeded, clips_rewards, make_vector_env, spec_of
+from lightning_a3c.envs import EnvConfig, better_unseeded, clips_rewards, make_vector_env, reset_seed, spec_of
 from lightning_a3c.fork_server import STOP_SIGNALS
 from lightning_a3c.heap import keep_freed_memory
 from lightning_a3c.payloads import MakePayload
@@ -186,7 +186,7 @@ class Collector:
             n_steps=job.n_steps,
             discount=job.discount,
             clip_rewards=clips_rewards(job.env),
-            seed=env_seed if seeded else None,
+            seed=reset_seed(env_seed, job.env.num_envs) if seeded else None,
             on_policy=job.synchronous,
         )
 
