@@ -227,11 +227,13 @@ def spec_of(env_id: str) -> Any:
     try:
         if module:
             import_module(module)
-        return gymnasium.spec(name)
-    except ImportError as error:
+    except Exception as error:  # whatever someone's module raises
+        what = str(error) if isinstance(error, ImportError) else _in_one_line(error)
         raise ValueError(
-            f"env.id {env_id!r} is not a known environment: {module} cannot be imported: {error}"
+            f"env.id {env_id!r} is not a known environment: {module} cannot be imported: {what}"
         ) from error
+    try:
+        return gymnasium.spec(name)
     except gymnasium.error.Error as error:
         near = difflib.get_close_matches(env_id, gymnasium.registry, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else "`gymnasium.pprint_registry()` lists the known ones"

@@ -1,14 +1,24 @@
 """What is really played: preprocessing beside Gymnasium's, protocols, and refusal of what cannot work."""
 
+import random
+import warnings
+
 import gymnasium
 import numpy as np
 import pytest
+from ale_py.vector_env import AtariVectorEnv
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode
-from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.wrappers import (
+    AtariPreprocessing,
+    FrameStackObservation,
+    NormalizeObservation,
+    NormalizeReward,
+    TransformReward,
+)
 
 import tests.scripted  # noqa: F401  registers SeededLength-v0
-from lightning_a3c.envs import AtariConfig, EnvConfig, config_of, inspect, make_vector_env
+from lightning_a3c.envs import AtariConfig, EnvConfig, config_of, inspect, make_vector_env, remarks
 
 BARE = {"noop_max": 0, "fire_on_reset": False}
 
@@ -25,6 +35,33 @@ def make():
     yield build
     for env in made:
         env.close()
+
+
+@pytest.fixture
+def register():
+    """Registers ids and forgets them after the test."""
+    registered = []
+
+    def add(env_id, entry_point, **spec):
+        gymnasium.register(env_id, entry_point, **spec)
+        registered.append(env_id)
+        return env_id
+
+    yield add
+    for env_id in registered:
+        del gymnasium.registry[env_id]
+
+
+@pytest.fixture
+def register_atari(register):
+    """Registers a game that skips 4 frames, without sticky actions, with arguments of `ale_py.AtariEnv`."""
+
+    def add(env_id, max_episode_steps=None, additional_wrappers=(), **changes):
+        arguments = {"game": "breakout", "frameskip": 4, "repeat_action_probability": 0.0} | changes
+        limits = {"max_episode_steps": max_episode_steps, "additional_wrappers": additional_wrappers}
+        return register(env_id, "ale_py.env:AtariEnv", kwargs=arguments, **limits)
+
+    return add
 
 
 def gymnasium_atari(env_id):
@@ -329,3 +366,245 @@ def test_atari_options_out_of_range_are_refused(option, message):
 def test_what_a_checkpoint_keeps_rebuilds_the_same_environment(config):
     protocol = inspect(config)
     assert inspect(config_of(protocol.plain())) == protocol
+
+
+def ends_of(env, steps):
+    """For each sub-environment the steps at which an episode ended, and whether all were truncated only."""
+    env.reset(seed=0)
+    ends, only_truncated = [[] for _ in range(env.num_envs)], True
+    for t in range(1, steps + 1):
+        _, _, terminated, truncated, info = env.step(np.zeros(env.num_envs, dtype=np.int64))
+        for index in np.flatnonzero(terminated | truncated):
+            ends[index].append(t)
+            assert info["final_obs"][index].shape == (4, 84, 84)
+        only_truncated &= not terminated.any()
+    return ends, only_truncated
+
+
+@pytest.mark.parametrize("noop_max", [0, 30])
+@pytest.mark.parametrize("more", [{}, {"difficulty": 0}], ids=["native", "one by one"])
+@pytest.mark.parametrize(
+    ("limits", "steps"),
+    [
+        ({"max_episode_steps": 20}, 20),
+        ({"max_episode_steps": 41, "frameskip": 1}, 11),  # 41 frames, of which a step takes 4
+        ({"max_episode_steps": 20, "frameskip": 2}, 20),
+        ({"max_num_frames_per_episode": 50}, 13),
+    ],
+)
+def test_time_limit_of_an_atari_id_truncates(make, register_atari, limits, steps, more, noop_max):
+    env = make(register_atari("Limited-v0", **limits, **more), num_envs=2, noop_max=noop_max)
+    assert isinstance(env.unwrapped, SyncVectorEnv if more else AtariVectorEnv)
+    whole = list(range(steps, 45, steps))
+    assert ends_of(env, 44) == ([whole, whole], True)
+
+
+def test_time_limit_shows_the_last_observation_of_its_episode(make, register_atari):
+    limited = make(register_atari("Limited-v0", max_episode_steps=5), **BARE)
+    free = make(register_atari("Free-v0"), **BARE)
+    limited.reset(seed=0)
+    free.reset(seed=0)
+    cut = list(repeat(limited, 1, 5))
+    expected, *_ = repeat(free, 1, 5)
+    np.testing.assert_array_equal(cut[3][-1]["final_obs"][0], expected[-1])
+    np.testing.assert_array_equal(cut[0][-1], limited.reset(seed=0)[0][0])  # the first of the next
+
+
+def test_a_time_limit_in_steps_of_random_length_is_refused(register_atari):
+    env_id = register_atari("Random-v0", max_episode_steps=20, frameskip=(2, 5))
+    with pytest.raises(ValueError, match=r"'Random-v0' has max_episode_steps 20 .* \(frameskip \(2, 5\)\)"):
+        inspect(EnvConfig(env_id))
+
+
+@pytest.mark.parametrize("changes", [{"difficulty": 1}, {"mode": 2}, {"mode": 0}])
+def test_mode_and_difficulty_of_an_atari_id_are_played(make, register_atari, changes):
+    env_id = register_atari("Changed-v0", **{"game": "breakout"} | changes)
+    assert "stepped one by one" in remarks(EnvConfig(env_id))[0]
+    ours, theirs = make(env_id, **BARE), gymnasium_atari_of(env_id)
+    np.testing.assert_array_equal(ours.reset(seed=1)[0][0], theirs.reset(seed=1)[0])
+    for action in np.random.default_rng(0).integers(4, size=60):
+        given, expected = ours.step(np.array([action])), theirs.step(action)
+        if expected[2]:
+            break
+        np.testing.assert_array_equal(given[0][0], expected[0])
+        assert given[1][0] == expected[1]
+    theirs.close()
+
+
+def gymnasium_atari_of(env_id):
+    """As `gymnasium_atari`, whatever the id's own frame skip."""
+    env = AtariPreprocessing(gymnasium.make(env_id, frameskip=1), noop_max=0, frame_skip=4)
+    return FrameStackObservation(env, 4, padding_type="zero")
+
+
+def test_a_lost_life_is_told_where_games_are_stepped_one_by_one(make, register_atari):
+    env = make(register_atari("Hard-v0", difficulty=1), episodic_life=True, **BARE)
+    env.reset(seed=0)
+    _, _, ends, infos = repeat(env, 1, 300)
+    lost = [bool(info.get("lightning_a3c.life_lost", [False])[0]) for info in infos]
+    first_end = ends.index(True)
+    assert sum(lost[: first_end + 1]) == 4
+    assert not lost[first_end]
+    assert not lost[first_end + 1]
+
+
+def test_an_atari_id_with_wrappers_is_played_as_gymnasium_makes_it(register_atari):
+    wrapper = TransformReward.wrapper_spec(func=lambda reward: reward + 1)
+    config = EnvConfig(register_atari("Wrapped-v0", additional_wrappers=(wrapper,)), num_envs=1)
+    protocol = inspect(config)
+    assert (protocol.observation_shape, protocol.frame_skip, protocol.clip_rewards) == ((210, 160, 3), 1, False)
+    assert "registered with wrappers (TransformReward)" in remarks(config)[0]
+    env = make_vector_env(config)
+    env.reset(seed=0)
+    assert env.step(np.array([0]))[1].tolist() == [1.0]
+    env.close()
+    with pytest.raises(ValueError, match=r"env.atari {'noop_max': 3} has no effect on Wrapped-v0, .* with wrappers"):
+        inspect(EnvConfig("Wrapped-v0", atari=AtariConfig(noop_max=3)))
+
+
+def test_continuous_actions_of_an_atari_id_are_not_dropped(register_atari):
+    with pytest.raises(ValueError, match=r"'Continuous-v0' has the action space Box"):
+        inspect(EnvConfig(register_atari("Continuous-v0", continuous=True)))
+
+
+def test_threads_for_games_that_are_stepped_one_by_one_are_refused(register_atari):
+    with pytest.raises(ValueError, match=r"env.num_threads 2 has no effect on Hard-v0"):
+        inspect(EnvConfig(register_atari("Hard-v0", difficulty=1), num_threads=2))
+
+
+def test_what_a_config_leaves_open_is_what_the_atari_id_says(register_atari):
+    own = inspect(EnvConfig(register_atari("Own-v0", frameskip=2, full_action_space=True)))
+    assert (own.frame_skip, own.num_actions, own.full_action_space) == (2, 18, True)
+    given = inspect(EnvConfig("Own-v0", atari=AtariConfig(frame_skip=4, full_action_space=False)))
+    assert (given.frame_skip, given.num_actions, given.full_action_space) == (4, 4, False)
+
+
+def test_an_atari_id_that_says_nothing_of_sticky_actions_has_those_of_ale(register):
+    assert (
+        inspect(EnvConfig(register("Bare-v0", "ale_py.env:AtariEnv", kwargs={"game": "pong"}))).sticky_actions == 0.25
+    )
+
+
+def test_shipped_atari_ids_are_played_natively_and_without_remark(make):
+    assert isinstance(make("PongNoFrameskip-v4").unwrapped, AtariVectorEnv)
+    assert remarks(EnvConfig("PongNoFrameskip-v4")) == []
+
+
+def test_a_time_limit_that_a_script_has_changed_is_played(make, monkeypatch):
+    monkeypatch.setattr(gymnasium.registry["MountainCar-v0"], "max_episode_steps", 3)
+    env = make("MountainCar-v0")
+    env.reset(seed=0)
+    assert [bool(env.step(np.array([0]))[3][0]) for _ in range(3)] == [False, False, True]
+
+
+class Faulty(gymnasium.Env):
+    """Wrong at its first reset or step, as `fault` says."""
+
+    observation_space, action_space = spaces.Box(-1, 1, (2,), np.float32), spaces.Discrete(2)
+    closed = 0
+
+    def __init__(self, fault):
+        self.fault = fault
+        if fault == "make":
+            raise RuntimeError("no\nlicence")
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        if self.fault == "reset":
+            raise TypeError("cannot add\napples")
+        random.random()
+        np.random.rand()  # noqa: NPY002  # an environment's own doing
+        return np.zeros(2, np.float32) if self.fault == "bare" else (np.zeros(2, np.float32), {})
+
+    def step(self, action):
+        if self.fault == "step":
+            raise ZeroDivisionError("division by zero")
+        given = (
+            np.full(2, np.nan, np.float32) if self.fault == "nan" else np.zeros(2, np.float32),
+            0.0,
+            False,
+            False,
+            {},
+        )
+        return given[:4] if self.fault == "four" else given
+
+    def close(self):
+        Faulty.closed += 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("make", "env.id 'Faulty-v0' cannot be made: RuntimeError: no licence"),
+        ("reset", "env.id 'Faulty-v0': reset raised TypeError: cannot add apples"),
+        ("step", "env.id 'Faulty-v0': step raised ZeroDivisionError: division by zero"),
+        ("bare", "env.id 'Faulty-v0': reset must give (observation, info), it gave one ndarray"),
+        (
+            "four",
+            "env.id 'Faulty-v0': step must give (observation, reward, terminated, truncated, info), it gave 4 values",
+        ),
+        ("nan", "env.id 'Faulty-v0': step gave an observation with NaN or infinite numbers"),
+    ],
+)
+def test_an_environment_that_is_wrong_at_once_is_told_in_one_line_and_closed(register, fault, message):
+    register("Faulty-v0", Faulty, disable_env_checker=True)
+    closed = Faulty.closed
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  # the whole message is compared
+        inspect(EnvConfig("Faulty-v0", kwargs={"fault": fault}))
+    assert str(caught.value) == message
+    assert caught.value.__cause__ is not None
+    assert Faulty.closed - closed == (fault != "make")
+
+
+def test_a_module_that_fails_when_it_is_imported_is_named(tmp_path, monkeypatch):
+    (tmp_path / "broken_mazes.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match="broken_mazes cannot be imported: ZeroDivisionError: division by zero"):
+        inspect(EnvConfig("broken_mazes:Maze-v0"))
+
+
+class OwnStatistics(gymnasium.ObservationWrapper):
+    """Scales by what it has seen, without help from Gymnasium."""
+
+    def __init__(self, env):
+        super().__init__(env)
+        self.mean, self.var, self.count = np.zeros(4), np.ones(4), 0
+
+    def observation(self, observation):
+        self.count += 1
+        return observation
+
+
+def frozen(env):
+    env = NormalizeObservation(env)
+    env.update_running_mean = False
+    return env
+
+
+@pytest.mark.parametrize(
+    ("wrap", "named"),
+    [
+        (NormalizeObservation, ["NormalizeObservation"]),
+        (lambda env: gymnasium.wrappers.TimeLimit(NormalizeReward(NormalizeObservation(env)), 5),
+         ["NormalizeReward", "NormalizeObservation", "every return that is reported"]),
+        (OwnStatistics, ["OwnStatistics"]),
+        (frozen, []),
+        (lambda env: env, []),
+    ],
+)  # fmt: skip
+def test_running_statistics_are_warned_of_once(register, wrap, named):
+    register("Scaled-v0", lambda: wrap(gymnasium.make("CartPole-v1")))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        inspect(EnvConfig("Scaled-v0"))
+    assert len(told) == bool(named)
+    assert all(word in str(told[0].message) for word in [*named, "env.id 'Scaled-v0'", "TransformObservation"] if named)
+
+
+def test_a_checkpoint_says_which_argument_it_could_not_keep(register):
+    register("Faulty-v0", Faulty)
+    kwargs = {"fault": [len, {"a": 1, 2: (3, None)}]}
+    plain = inspect(EnvConfig("Faulty-v0", kwargs=kwargs)).plain()
+    assert plain["kwargs"] == {"fault": ["not kept: <built-in function len>", {"a": 1, 2: (3, None)}]}
+    with pytest.raises(ValueError, match=r"lacks an argument of env\.kwargs .* <built-in function len>"):
+        config_of(plain)
