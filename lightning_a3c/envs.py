@@ -22,6 +22,8 @@ from lightning_a3c.env_checks import CheckedEnv, CheckedVectorEnv, Whereabouts
 
 gymnasium.register_envs(ale_py)
 
+_WIDEST_BOUND = 65_535
+
 
 @dataclass(frozen=True)
 class AtariConfig:
@@ -84,6 +86,8 @@ class Protocol:
     noop_max: int
     fire_on_reset: bool
     kwargs: dict[str, Any]
+    observation_low: float | None = None  # of every element; None without a common one, or with one that means "any"
+    observation_high: float | None = None
 
     def __str__(self) -> str:
         return ", ".join(f"{f.name} {getattr(self, f.name)}" for f in fields(self))
@@ -134,6 +138,7 @@ def inspect(config: EnvConfig) -> Protocol:
                 f"env.id {config.id!r} has the observation space {env.single_observation_space}; arrays with at least "
                 "one axis are needed, or what gymnasium.wrappers.FlattenObservation makes arrays of"
             )
+        low, high = observation_bounds(env)
         return Protocol(
             env_id=config.id,
             observation_shape=tuple(shape),
@@ -147,6 +152,8 @@ def inspect(config: EnvConfig) -> Protocol:
             noop_max=config.atari.noop_max if atari else 0,
             fire_on_reset=config.atari.fire_on_reset and atari,
             kwargs=config.kwargs,
+            observation_low=low,
+            observation_high=high,
         )
     finally:
         env.close()
@@ -207,6 +214,18 @@ def observation_dtype(env: VectorEnv) -> str:
     """Name of the dtype that networks see: the environment's own, but float32 for float64."""
     name = np.dtype(env.single_observation_space.dtype or np.float32).name
     return "float32" if name == "float64" else name
+
+
+def observation_bounds(env: VectorEnv) -> tuple[float, float] | tuple[None, None]:
+    """The lowest and highest value that all elements of an observation have in common; None where they have none.
+
+    Bytes that differ have those of all together. Bounds beyond 65,535 stand for "any value" in most environments.
+    """
+    space = env.single_observation_space
+    assert isinstance(space, spaces.Box)
+    low, high = float(space.low.min()), float(space.high.max())
+    are_common = space.dtype == np.uint8 or bool((space.low == low).all() and (space.high == high).all())
+    return (low, high) if are_common and max(abs(low), abs(high)) <= _WIDEST_BOUND else (None, None)
 
 
 def flatten(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:

@@ -177,7 +177,7 @@ def test_protocol_of_pong_says_what_is_played():
     assert str(protocol) == (
         "env_id PongNoFrameskip-v4, observation_shape (4, 84, 84), observation_dtype uint8, num_actions 6, "
         "frame_skip 4, sticky_actions 0.0, clip_rewards True, episodic_life False, full_action_space False, "
-        "noop_max 30, fire_on_reset True, kwargs {}"
+        "noop_max 30, fire_on_reset True, kwargs {}, observation_low 0.0, observation_high 255.0"
     )
 
 

@@ -61,14 +61,15 @@ ROOMS = {
     "fork_server": only(),
     "frozen": only(),
     "trainer_command": never("envs", "rollout", "torch"),
-    "networks": only("torch", "processor"),
+    "networks": only("torch", "network_checks", "processor"),
+    "network_checks": only("torch"),
     "returns": only("torch"),
     "losses": only("torch"),
     "policies": only("torch"),
     "rollout": only("gymnasium", "numpy", "torch", "types", "returns", "policies", never=["torch.multiprocessing"]),
     "evaluation": only("numpy", "torch", "envs", "policies", "rollout", never=PROCESSES),
     "playback": only("gymnasium", "numpy", "envs", "policies", "rollout", never=PROCESSES),
-    "video": only("imageio_ffmpeg", "PIL", "numpy", "torch", "envs", "files", "playback", "policies"),
+    "video": only("imageio_ffmpeg", "PIL", "numpy", "torch", "envs", "files", "network_checks", "playback", "policies"),
     "files": only(),
     "summary": only("torch", "torchmetrics"),
     "progress": only("types"),
@@ -87,7 +88,7 @@ ROOMS = {
     "auto": never("torch.optim", "envs", "module", "data", "callbacks", "cli"),
     "data": never("torch.optim", "module", "callbacks", "cli"),
     "checkpoints": only("torch", "lightning_fabric", "files"),
-    "onnx_export": only("pytorch_lightning", "torch", "files"),
+    "onnx_export": only("pytorch_lightning", "torch", "files", "network_checks"),
     "module": never("envs", "rollout", "data", "callbacks", "cli", "gymnasium", "ale_py", *PROCESSES),
     "callbacks": never("rollout", "cli"),
     "recording": never("rollout", "cli", "optim"),
@@ -140,7 +141,9 @@ def test_room_imports_only_what_it_may(module):
         assert {name for name in names if not _is_standard(name) and not _is_or_is_in(name, allowed)} == set()
 
 
-@pytest.mark.parametrize("module", ["types", "envs", "networks", "returns", "losses", "rollout", "payloads"])
+@pytest.mark.parametrize(
+    "module", ["types", "envs", "networks", "network_checks", "returns", "losses", "rollout", "payloads"]
+)
 def test_room_knows_no_processes(module):
     assert {name for name in imported(module) if _is_or_is_in(name, PROCESSES)} == set()
 
