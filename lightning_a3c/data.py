@@ -231,6 +231,11 @@ class CollectorDataModule(pl.LightningDataModule):
         """What is computed with: the learner reads the rest, and would wait for the device to give it back."""
         if not isinstance(batch, Batch):
             return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        if self._dataset is not None and self._dataset.net is not self._net():
+            raise MisconfigurationException(
+                "the module's network was replaced during training, and workers still act with the one before; "
+                "load weights into it instead, or replace it between two fits"
+            )
         payload = batch.payload
         if isinstance(payload, Gradients):
             gradient = super().transfer_batch_to_device(payload.gradient, device, dataloader_idx)

@@ -41,8 +41,9 @@ def mean_entropy(log_probs: Tensor) -> Tensor:
 
     Actions that are masked, log π = −∞, add nothing to it and get no gradient from it.
     """
+    probabilities = log_probs.exp()  # first: autograd sums the two gradients in the order of their making
     finite = log_probs.clamp_min(torch.finfo(log_probs.dtype).min)  # 0 · −∞ would be NaN
-    return -(log_probs.exp() * finite).sum(dim=1).mean()
+    return -(probabilities * finite).sum(dim=1).mean()
 
 
 def explained_variance(values: Tensor, returns: Tensor) -> Tensor:

@@ -63,6 +63,7 @@ ROOMS = {
     "trainer_command": never("envs", "rollout", "torch"),
     "networks": only("torch", "network_checks", "processor"),
     "network_checks": only("torch"),
+    "network_pickling": only("cloudpickle", "torch"),
     "returns": only("torch"),
     "losses": only("torch"),
     "policies": only("torch"),
