@@ -86,7 +86,7 @@ class A3CModule(pl.LightningModule):
         observation_shape: tuple[int, ...],
         num_actions: int,
         protocol: dict[str, Any] | None = None,
-        network: dict[str, Any] | nn.Module | NetworkFactory | None = None,
+        network: dict[str, Any] | nn.Module | Any = None,
         orthogonal: bool = False,
         entropy_weight: float = 0.01,
         value_weight: float = 1.0,
@@ -364,8 +364,8 @@ class A3CModule(pl.LightningModule):
         told = []
         if statistics and not self.automatic_optimization:
             told.append(
-                f"in gradient mode workers differentiate in evaluation mode, so {', '.join(statistics[:3])} "
-                'never change; use mode="data", or layers without statistics'
+                "in gradient mode workers differentiate in evaluation mode, so its statistics "
+                f'({", ".join(statistics[:3])}) never change; use mode="data", or layers without statistics'
             )
         if is_random and not self.automatic_optimization:
             told.append("in gradient mode workers differentiate in evaluation mode, so Dropout is never applied")
