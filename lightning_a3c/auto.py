@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import time
 from collections.abc import Callable
@@ -17,8 +16,8 @@ from torch import Tensor, nn
 
 from lightning_a3c.dataset import CollectorDataset
 from lightning_a3c.losses import A2CLoss
+from lightning_a3c.network_checks import copy_network
 from lightning_a3c.networks import device_of
-from lightning_a3c.payloads import trainable
 from lightning_a3c.pool import WorkerError
 from lightning_a3c.processor import computes_in_bf16
 from lightning_a3c.types import Transitions, map_tensors
@@ -81,7 +80,7 @@ def require_usable(device: str) -> None:
 def _steps_per_second(stream: CollectorDataset) -> float:
     """Env steps a second of `stream`, which it closes; 0 if a worker fails, as where a GPU cannot hold them all."""
     stream.supervision = replace(stream.supervision, max_restarts=0)
-    net = copy.deepcopy(stream.net)  # some networks change as they compute
+    net = copy_network(stream.net)  # some networks change as they compute
     with closing(stream):
         try:
             _rehearse(stream, net, seconds=0.0)  # waits for the first of them to begin
@@ -101,7 +100,8 @@ def _rehearse(stream: CollectorDataset, net: nn.Module, seconds: float) -> float
         if isinstance(payload, Transitions):
             logits, values = net(payload.observations)
             terms = loss(logits, values, payload.actions, payload.returns)
-            torch.autograd.grad(terms.loss_total, trainable(net), allow_unused=True)
+            trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
+            torch.autograd.grad(terms.loss_total, trained, allow_unused=True)
         env_steps += int(batch.report.env_steps.sum())
         if (elapsed := time.perf_counter() - begun_at) >= seconds or stream.is_interrupted():
             break

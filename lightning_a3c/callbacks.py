@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lightning_a3c.data import CollectorDataModule
 from lightning_a3c.module import A3CModule, NonFiniteLoss
-from lightning_a3c.payloads import SendGradients, clip_scale, trainable
+from lightning_a3c.payloads import SendGradients, clip_scale, differentiable
 from lightning_a3c.progress import WINDOW
 from lightning_a3c.types import Batch, Gradients
 
@@ -129,6 +129,9 @@ class GradientParallel(pl.Callback):
 
     A gradient with NaN or infinite entries is dropped and counted. The sum is made in the batch's own memory.
 
+    Parameters may be frozen and unfrozen between updates, as `BaseFinetuning` does: workers differentiate those that
+    are trained at their weights' version, and a parameter gets its gradient if it is trained when that arrives.
+
     >>> callback = GradientParallel(max_norm=0.1)
 
     Args:
@@ -167,6 +170,11 @@ class GradientParallel(pl.Callback):
                 'GradientParallel needs A3CModule(mode="gradient"), got a module that optimizes automatically; '
                 "set model.mode to gradient or remove the callback"
             )
+        complex_ones = [name for name, parameter in module.net.named_parameters() if parameter.is_complex()]
+        if complex_ones:
+            raise MisconfigurationException(
+                f'gradients of complex parameters ({", ".join(complex_ones)}) cannot be sent; use mode="data"'
+            )
         return SendGradients(module.loss, self.worker_max_norm)
 
     def on_train_batch_start(
@@ -175,21 +183,27 @@ class GradientParallel(pl.Callback):
         assert isinstance(pl_module, A3CModule)
         gradients = batch.payload
         assert isinstance(gradients, Gradients)
+        parameters = differentiable(pl_module.net)
+        self._require_trained(parameters, gradients)
         finite = gradients.norm.isfinite()  # as the gradients themselves are
-        total, norm = _sum_in_place(gradients.gradient, finite)
+        total = _sum_in_place(gradients.gradient, finite)
+        pieces = torch.split(total, [parameter.numel() for parameter in parameters])
+        used = gradients.used[finite].any(dim=0).tolist()
+        for parameter, piece, is_used in zip(parameters, pieces, used, strict=True):
+            if is_used and not parameter.requires_grad:
+                piece.zero_()  # frozen after a worker differentiated it
+        norm = torch.linalg.vector_norm(total)
         finite &= norm.isfinite().cpu()
         self._count_dropped(gradients, finite)
-        parameters = trainable(pl_module.net)
         if not finite.any():
             pl_module.update_log.keep("gradients", lambda: {"dropped_gradients": float(self.dropped_gradients)})
             for parameter in parameters:
                 parameter.grad = None
             return
         total.mul_(clip_scale(norm, self.max_norm))
-        pieces = torch.split(total, [parameter.numel() for parameter in parameters])
-        used = gradients.used[finite].any(dim=0).tolist()
         for parameter, piece, is_used in zip(parameters, pieces, used, strict=True):
-            parameter.grad = piece.view_as(parameter).to(parameter.dtype) if is_used else None
+            is_trained = is_used and parameter.requires_grad
+            parameter.grad = piece.view_as(parameter).to(parameter.dtype) if is_trained else None
         worker_norms = gradients.norm  # by itself: the sum's memory is free before the next batch
 
         def find() -> dict[str, float | Tensor]:
@@ -207,6 +221,15 @@ class GradientParallel(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.dropped_gradients = state_dict["dropped_gradients"]
 
+    def _require_trained(self, parameters: list[torch.nn.Parameter], gradients: Gradients) -> None:
+        if gradients.used.shape[1] != len(parameters):
+            raise MisconfigurationException(
+                f"the network has {len(parameters)} parameters, and had {gradients.used.shape[1]} when training began; "
+                "freeze and unfreeze them instead, and add or replace them between two fits"
+            )
+        if not any(parameter.requires_grad for parameter in parameters):
+            raise MisconfigurationException("all parameters of the network are frozen, so there is nothing to train")
+
     def _count_dropped(self, gradients: Gradients, finite: Tensor) -> None:
         for is_finite, worker in zip(finite.tolist(), gradients.worker.tolist(), strict=True):
             if is_finite:
@@ -221,12 +244,13 @@ class GradientParallel(pl.Callback):
                 )
 
 
-def _sum_in_place(gradients: Tensor, finite: Tensor) -> tuple[Tensor, Tensor]:
-    """The sum of the `finite` rows of [k, P], or of all if none is, and its L2 norm; it lies where one of them lay."""
+def _sum_in_place(gradients: Tensor, finite: Tensor) -> Tensor:
+    """The sum of the `finite` rows of [k, P], or of all if none is; it lies where one of them lay."""
+    total: Tensor
     total, *others = [row for row, is_finite in zip(gradients, finite.tolist(), strict=True) if is_finite] or gradients
     for row in others:
         total += row
-    return total, torch.linalg.vector_norm(total)
+    return total
 
 
 def _require_a3c(callback: pl.Callback, module: pl.LightningModule) -> None:

@@ -287,6 +287,11 @@ class CollectorDataModule(pl.LightningDataModule):
             if self.trainer is not None and self.trainer.predicting and self._is_interrupted():
                 raise SIGTERMException  # Lightning does not look between batches of `predict`
             return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        if self._dataset is not None and self._dataset.net is not self._net():
+            raise MisconfigurationException(
+                "the module's network was replaced during training, and workers still act with the one before; "
+                "load weights into it instead, or replace it between two fits"
+            )
         payload = batch.payload
         if isinstance(payload, Gradients):
             gradient = super().transfer_batch_to_device(payload.gradient, device, dataloader_idx)

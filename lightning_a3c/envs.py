@@ -33,6 +33,7 @@ from lightning_a3c.atari import (
 from lightning_a3c.env_checks import BadEnvironment, CheckedEnv, CheckedVectorEnv, Whereabouts, name, statistics_keepers
 
 _LOST = "not kept: "  # begins the text for what is no plain value
+_WIDEST_BOUND = 65_535  # wider ones stand for "any value"
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ class Protocol:
     noop_max: int
     fire_on_reset: bool
     kwargs: dict[str, Any]
+    observation_low: float | None = None  # of every element; None without a common one, or with one that means "any"
+    observation_high: float | None = None
 
     def __str__(self) -> str:
         return ", ".join(f"{f.name} {getattr(self, f.name)}" for f in fields(self))
@@ -121,6 +124,7 @@ def inspect(config: EnvConfig) -> Protocol:
         if isinstance(env, SyncVectorEnv):  # ALE's own needs no trial, and loads its game again for a reset
             _try(env, config.id)
             _warn_of_statistics(env.envs[0], config.id)
+        low, high = observation_bounds(env)
         return Protocol(
             env_id=config.id,
             observation_shape=tuple(shape),
@@ -134,6 +138,8 @@ def inspect(config: EnvConfig) -> Protocol:
             noop_max=config.atari.noop_max if atari else 0,
             fire_on_reset=config.atari.fire_on_reset and atari,
             kwargs=_own(config.kwargs),
+            observation_low=low,
+            observation_high=high,
         )
     finally:
         env.close()
@@ -219,6 +225,18 @@ def observation_dtype(env: VectorEnv) -> str:
     """Name of the dtype that networks see: the environment's own, but float32 for float64."""
     name = np.dtype(env.single_observation_space.dtype or np.float32).name
     return "float32" if name == "float64" else name
+
+
+def observation_bounds(env: VectorEnv) -> tuple[float, float] | tuple[None, None]:
+    """The lowest and highest value that all elements of an observation have in common; None where they have none.
+
+    Bytes that differ have those of all together. Bounds beyond 65,535 stand for "any value" in most environments.
+    """
+    space = env.single_observation_space
+    assert isinstance(space, spaces.Box)
+    low, high = float(space.low.min()), float(space.high.max())
+    are_common = space.dtype == np.uint8 or bool((space.low == low).all() and (space.high == high).all())
+    return (low, high) if are_common and max(abs(low), abs(high)) <= _WIDEST_BOUND else (None, None)
 
 
 def spec_of(env_id: str) -> Any:

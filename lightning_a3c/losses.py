@@ -37,8 +37,13 @@ def policy_loss(log_probs: Tensor, actions: Tensor, advantages: Tensor) -> Tenso
 
 
 def mean_entropy(log_probs: Tensor) -> Tensor:
-    """Mean entropy −Σ_a π log π over the batch, in nats; log_probs: float32 [B, A]."""
-    return -(log_probs.exp() * log_probs).sum(dim=1).mean()
+    """Mean entropy −Σ_a π log π over the batch, in nats; log_probs: float32 [B, A].
+
+    Actions that are masked, log π = −∞, add nothing to it and get no gradient from it.
+    """
+    probabilities = log_probs.exp()  # first: autograd sums the two gradients in the order of their making
+    finite = log_probs.clamp_min(torch.finfo(log_probs.dtype).min)  # 0 · −∞ would be NaN
+    return -(probabilities * finite).sum(dim=1).mean()
 
 
 def explained_variance(values: Tensor, returns: Tensor) -> Tensor:
@@ -93,7 +98,7 @@ class A2CLoss:
         """Loss of a batch.
 
         Args:
-            logits: float32 or bfloat16 [B, A], unnormalised log π(·|o).
+            logits: float32 or bfloat16 [B, A], unnormalised log π(·|o); −∞ masks an action.
             values: float32 or bfloat16 [B], V(o).
             actions: int64 [B].
             returns: float32 [B], targets R.

@@ -19,9 +19,11 @@ from torch import Tensor, nn
 
 from lightning_a3c.checkpoints import WholeCheckpoints, require_loadable
 from lightning_a3c.losses import A2CLoss, LossTerms
-from lightning_a3c.networks import build_network, orthogonal_init
+from lightning_a3c.network_checks import check_network, evaluating, training_differences
+from lightning_a3c.networks import MLP, AtariA2C, Bounds, build_network, class_path_of, orthogonal_init
 from lightning_a3c.onnx_export import export_onnx
 from lightning_a3c.optimizers import Specs, follow, monitor_of
+from lightning_a3c.policies import choose_actions, require_choice
 from lightning_a3c.progress import Progress
 from lightning_a3c.summary import EpisodeSummary
 from lightning_a3c.types import Batch, Gradients, Prediction
@@ -34,6 +36,7 @@ SEED_OPTIMIZER = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3, "e
 _PRECISIONS = ("32-true", "bf16-mixed")
 
 _NO_ACCUMULATION = "weights are published and versions counted once a batch: remove it, and raise data.batch_size"
+_BOUNDS = ("observation_low", "observation_high")  # of a protocol; checkpoints made before there were any have none
 
 
 class CheckpointMismatch(ValueError):
@@ -55,8 +58,8 @@ class A3CModule(pl.LightningModule):
         num_actions: size of the discrete action space.
         protocol: what is played, as plain values; kept in checkpoints. `frame_skip` turns env steps
             into frames.
-        network: see `networks.build_network`: None, a class path with init_args, or a module (which
-            a checkpoint cannot rebuild: give it again to `load_from_checkpoint`).
+        network: see `networks.build_network`: None, a class path with init_args, a class or function, or a module
+            (which a checkpoint cannot rebuild, nor what cannot be imported: give it again to `load_from_checkpoint`).
         orthogonal: initialise orthogonally instead of with PyTorch's default.
         entropy_weight: β.
         value_weight: weight of the critic's error.
@@ -79,7 +82,7 @@ class A3CModule(pl.LightningModule):
         observation_shape: tuple[int, ...],
         num_actions: int,
         protocol: dict[str, Any] | None = None,
-        network: dict[str, Any] | nn.Module | None = None,
+        network: dict[str, Any] | nn.Module | Any = None,
         orthogonal: bool = False,
         entropy_weight: float = 0.01,
         value_weight: float = 1.0,
@@ -94,8 +97,10 @@ class A3CModule(pl.LightningModule):
         if max_skipped_in_a_row < 1:
             raise ValueError(f"max_skipped_in_a_row must be >= 1, got {max_skipped_in_a_row}")
         observation_shape, num_actions = tuple(map(int, observation_shape)), int(num_actions)  # of NumPy, often
-        self.save_hyperparameters(ignore=["network"] if isinstance(network, nn.Module) else None)
-        self.net = build_network(observation_shape, num_actions, network, self.observation_dtype)
+        if callable(network) and not isinstance(network, nn.Module) and (class_path := class_path_of(network)):
+            network = {"class_path": class_path}  # which a checkpoint can keep
+        self.save_hyperparameters(ignore=["network"] if callable(network) else None)
+        self.net = build_network(observation_shape, num_actions, network, self.observation_dtype, _bounds(protocol))
         if orthogonal:
             orthogonal_init(self.net)
         self.loss = A2CLoss(entropy_weight, value_weight, final_entropy_weight, entropy_updates)
@@ -122,6 +127,13 @@ class A3CModule(pl.LightningModule):
         dtype: torch.dtype = getattr(torch, (self.hparams["protocol"] or {}).get("observation_dtype", "float32"))
         return dtype
 
+    @property
+    def hparams_initial(self) -> Any:
+        """What loggers keep: the arguments, but the protocol of what is really played."""
+        hparams = super().hparams_initial
+        hparams.update(protocol=self.hparams["protocol"])
+        return hparams
+
     def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
         """[B, *observation_shape] → logits [B, A], values [B]; float32, or bfloat16 within autocast."""
         logits, values = self.net(observations)
@@ -129,9 +141,14 @@ class A3CModule(pl.LightningModule):
 
     @torch.no_grad()
     def act(self, observations: Tensor, greedy: bool = False) -> Tensor:
-        """[B, *observation_shape] → actions int64 [B]."""
-        logits, _ = self.forward(observations.to(self.device))
-        return logits.argmax(dim=1) if greedy else torch.multinomial(logits.softmax(dim=1), 1).squeeze(1)
+        """[B, *observation_shape] → actions int64 [B], chosen in evaluation mode whatever mode the module is in.
+
+        Raises:
+            ValueError: the network masks every action, or gives NaN.
+        """
+        with evaluating(self):
+            logits, _ = self.forward(observations.to(self.device))
+        return choose_actions(logits.float(), greedy, network=self._network_name)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
@@ -154,7 +171,8 @@ class A3CModule(pl.LightningModule):
     def configure_callbacks(self) -> list[pl.Callback]:
         """One that has the last update logged where an exception ends training.
 
-        As the first hook, and one that each process of several calls, it refuses trainers that do not fit.
+        As the first hook, and one that each process of several calls, it refuses trainers and data that do not fit,
+        and takes note of what the data play.
         """
         trainer, precision = self.trainer, self.trainer.precision_plugin.precision
         if trainer.world_size > 1:
@@ -182,8 +200,13 @@ class A3CModule(pl.LightningModule):
             raise MisconfigurationException(
                 f"trainer.accumulate_grad_batches must be 1, got {trainer.accumulate_grad_batches}; {_NO_ACCUMULATION}"
             )
+        protocol = getattr(getattr(trainer, "datamodule", None), "protocol", None)
+        if protocol is not None:
+            self._require_same_spaces(protocol)
+            self._play(protocol.plain())
         if trainer.state.fn != "fit":
             return []
+        self._tell_training_differences()
         if trainer.checkpoint_callbacks:
             require_loadable(self.hparams)
         return [] if any(isinstance(callback, _LogLastUpdate) for callback in callbacks) else [_LogLastUpdate()]
@@ -193,11 +216,6 @@ class A3CModule(pl.LightningModule):
             self.trainer.strategy.checkpoint_io = WholeCheckpoints()
 
     def on_fit_start(self) -> None:
-        played = getattr(getattr(self.trainer, "datamodule", None), "protocol", None)
-        if played is not None and self.hparams["protocol"]:
-            self._go_on_with(played.plain(), self.hparams["protocol"])
-            self.hparams["protocol"] = played.plain()
-            self.frame_skip = played.frame_skip
         if self.hparams["protocol"]:
             rank_zero_info("Playing " + ", ".join(f"{k} {v}" for k, v in self.hparams["protocol"].items()))
 
@@ -294,6 +312,7 @@ class A3CModule(pl.LightningModule):
     def predict_step(self, batch: Tensor) -> Prediction:
         """Observations [B, *observation_shape] → the probability of each action, and the value."""
         logits, values = self.forward(batch)
+        require_choice(logits, self._network_name)
         return Prediction(logits.float().softmax(dim=1), values.float())
 
     def export_onnx(self, path: str | Path) -> None:
@@ -326,6 +345,7 @@ class A3CModule(pl.LightningModule):
                 f"the checkpoint holds another network than {type(self.net).__name__} as configured here "
                 f"(network {self.hparams.get('network')}); use the config that made it"
             )
+        self._take_bounds(theirs.get("protocol"))
         if "progress" in checkpoint:
             self.progress.load_state_dict(checkpoint["progress"])
             self.skipped_updates = checkpoint["progress"].get("skipped_updates", 0)
@@ -341,6 +361,79 @@ class A3CModule(pl.LightningModule):
                 f"{command} plays untrained weights: no checkpoint was given and this module has not been trained; "
                 f'give one: --ckpt_path FILE, or trainer.{command}(…, ckpt_path="FILE") in a script'
             )
+
+    @property
+    def _network_name(self) -> str:
+        return f"network {type(self.net).__name__}"
+
+    @property
+    def _has_own_bounds(self) -> bool:
+        """Whether nobody but this package decides how the network scales observations."""
+        if not isinstance(self.net, AtariA2C | MLP) or "network" not in self.hparams:  # a module that was given
+            return False
+        init_args = (self.hparams["network"] or {}).get("init_args") or {}
+        return init_args.get("observation_bounds") is None
+
+    def _require_same_spaces(self, protocol: Any) -> None:
+        ours = tuple(self.hparams["observation_shape"]), int(self.hparams["num_actions"])
+        if ours != (protocol.observation_shape, protocol.num_actions):
+            raise MisconfigurationException(
+                f"the module was made for observations {ours[0]} and {ours[1]} actions, but {protocol.env_id} has "
+                f"observations {protocol.observation_shape} and {protocol.num_actions} actions; make it with "
+                "A3CModule.for_data(data)"
+            )
+
+    def _play(self, protocol: dict[str, Any]) -> None:
+        """Take note that `protocol` is what is played now, whatever the module was made for."""
+        own: dict[str, Any] = self.hparams["protocol"] or {}
+        dtype = self.observation_dtype
+        changed = [
+            f"{name} {own[name]} instead of {value}"
+            for name, value in protocol.items()
+            if name in own and name not in _BOUNDS and str(_plain(own[name])) != str(_plain(value))
+        ]
+        if changed and self.trainer.state.fn == "fit" and self.progress.env_steps:
+            self._go_on_with(protocol, own)
+        elif changed:
+            rank_zero_warn(f"the module was made for {', '.join(changed)}; what the data play counts")
+        # what has learned with a scale keeps it
+        is_new = self.trainer.state.fn == "fit" and not self.progress.env_steps and self._has_own_bounds
+        self.hparams["protocol"] = protocol
+        self._take_bounds(protocol if is_new else own)
+        self.frame_skip = protocol["frame_skip"]
+        if self.observation_dtype != dtype:
+            shape, num_actions = self.hparams["observation_shape"], self.hparams["num_actions"]
+            check_network(self.net, shape, num_actions, self.observation_dtype, _bounds(self.hparams["protocol"]))
+
+    def _take_bounds(self, protocol: dict[str, Any] | None) -> None:
+        """Scale observations as a module of this protocol does, and keep that in checkpoints."""
+        bounds = {name: value for name, value in (protocol or {}).items() if name in _BOUNDS}
+        if self.hparams["protocol"] is not None:
+            others = {name: value for name, value in self.hparams["protocol"].items() if name not in _BOUNDS}
+            self.hparams["protocol"] = others | bounds
+        if self._has_own_bounds:
+            assert isinstance(self.net, AtariA2C | MLP)
+            self.net.set_bounds(_bounds(protocol))
+
+    def _tell_training_differences(self) -> None:
+        statistics, is_random = training_differences(
+            self.net, self.hparams["observation_shape"], self.observation_dtype, _bounds(self.hparams["protocol"])
+        )
+        told = []
+        if statistics and not self.automatic_optimization:
+            told.append(
+                "in gradient mode workers differentiate in evaluation mode, so its statistics "
+                f'({", ".join(statistics[:3])}) never change; use mode="data", or layers without statistics'
+            )
+        if is_random and not self.automatic_optimization:
+            told.append("in gradient mode workers differentiate in evaluation mode, so Dropout is never applied")
+        elif is_random:
+            told.append(
+                "workers act in evaluation mode, without Dropout, while the loss is computed with it: what is learned "
+                "from was not chosen by the policy that learns"
+            )
+        if told:
+            rank_zero_warn(f"{self._network_name}: {'; '.join(told)}")
 
     def _skip_update(self, norm: Tensor) -> None:
         self.skipped_updates += 1
@@ -440,6 +533,14 @@ class _LogLastUpdate(pl.Callback):
 
 def _specs(hyperparameters: Mapping[str, Any]) -> Specs:
     return Specs(hyperparameters["optimizer"] or SEED_OPTIMIZER, hyperparameters.get("lr_scheduler"))
+
+
+def _bounds(protocol: dict[str, Any] | None) -> Bounds | None:
+    """Of observations; infinite where their elements have no common ones, None where the protocol does not tell."""
+    if protocol is None or not all(name in protocol for name in _BOUNDS):
+        return None
+    low, high = (protocol[name] for name in _BOUNDS)
+    return (-math.inf, math.inf) if low is None or high is None else (low, high)
 
 
 def _plain(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -12,10 +12,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from lightning_a3c.network_checks import check_network
 from lightning_a3c.processor import onednn_multiplies
 
 NetworkFactory = Callable[[tuple[int, ...], int], nn.Module]
 """Builds a network from the shape of one observation and the number of actions."""
+
+Bounds = tuple[float, float]
+"""The lowest and the highest value that every element of an observation can have; infinite where there is no such."""
+
+_BYTES: Bounds = (0, 255)
 
 
 class AtariA2C(nn.Module):
@@ -27,10 +33,12 @@ class AtariA2C(nn.Module):
         num_actions: size of the discrete action space.
         widths: output channels of each convolution.
         hidden_size: width of each head's hidden layer.
-        background: the commonest grey level of the game, 0 … 255; it becomes the zero of the first layer's inputs.
+        background: the commonest value of the images, such as the grey level behind a game, in the observations'
+            own units; it becomes the zero of the first layer's inputs.
             A constant background gives all weights of a filter the same gradient, and an optimizer that normalises
             each weight's step then moves them together, until the filter is off or saturated everywhere
             (centred inputs: LeCun et al. 1998, Efficient BackProp, section 4.3).
+        observation_bounds: see `input_scale`; None takes 0 … 255.
     """
 
     def __init__(
@@ -40,6 +48,7 @@ class AtariA2C(nn.Module):
         widths: Sequence[int] = (32, 64, 64),
         hidden_size: int = 512,
         background: float = 0,
+        observation_bounds: Bounds | None = None,
     ) -> None:
         super().__init__()
         axis = _channel_axis(observation_shape)
@@ -52,9 +61,11 @@ class AtariA2C(nn.Module):
             raise ValueError(
                 f"AtariA2C needs three widths and a hidden_size of at least 1, got {list(widths)} and {hidden_size}"
             )
-        if not 0 <= background <= 255:
-            raise ValueError(f"AtariA2C's background must be a grey level in 0 … 255, got {background}")
+        low, high = observation_bounds or _BYTES
+        if not low <= background <= high:
+            raise ValueError(f"AtariA2C's background must be a grey level in {low:g} … {high:g}, got {background}")
         self.background = background
+        self.set_bounds(observation_bounds)
         self._channels_last = axis == 2
         self.features = nn.Sequential(
             nn.Conv2d(observation_shape[axis], widths[0], kernel_size=8, stride=4),
@@ -75,14 +86,16 @@ class AtariA2C(nn.Module):
         self.policy = head(num_actions)
         self.value = head(1)
 
+    def set_bounds(self, observation_bounds: Bounds | None) -> None:
+        """Take observations within these bounds from now on."""
+        self.scale = input_scale(observation_bounds or _BYTES)
+
     def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 or float [B, *observation_shape] in 0 … 255 → logits [B, A], values [B], in the weights' or autocast's
-        dtype.
-        """
+        """Any real [B, *observation_shape] → logits [B, A], values [B], in the weights' or autocast's dtype."""
         # channels are brought last while they are bytes; then at once to the dtype that the convolutions compute in
-        pixels = self._channels_first(observations).to(self._compute_dtype, copy=True).mul_(1 / 256)
+        pixels = self._channels_first(observations).to(self._compute_dtype, copy=True).mul_(self.scale)
         if self.background:
-            pixels -= self.background / 256
+            pixels -= self.background * self.scale
         features = self.features(pixels)
         return self.policy(features), self.value(features).squeeze(1)
 
@@ -119,12 +132,18 @@ class MLP(nn.Module):
         observation_shape: any shape; it is flattened.
         num_actions: size of the discrete action space.
         hidden_sizes: width of each hidden layer.
+        observation_bounds: see `input_scale`; None leaves observations as they are.
     """
 
     def __init__(
-        self, observation_shape: Sequence[int], num_actions: int, hidden_sizes: Sequence[int] = (64, 64)
+        self,
+        observation_shape: Sequence[int],
+        num_actions: int,
+        hidden_sizes: Sequence[int] = (64, 64),
+        observation_bounds: Bounds | None = None,
     ) -> None:
         super().__init__()
+        self.set_bounds(observation_bounds)
         sizes = [math.prod(observation_shape), *hidden_sizes]
 
         def tower(outputs: int) -> nn.Sequential:
@@ -136,10 +155,27 @@ class MLP(nn.Module):
         self.policy = tower(num_actions)
         self.value = tower(1)
 
+    def set_bounds(self, observation_bounds: Bounds | None) -> None:
+        """Take observations within these bounds from now on."""
+        self.scale = input_scale(observation_bounds or (-math.inf, math.inf))
+
     def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
         """Any real [B, *observation_shape] → logits float32 [B, A], values float32 [B]."""
         observations = observations.float()
+        if self.scale != 1:
+            observations = observations * self.scale
         return self.policy(observations), self.value(observations).squeeze(1)
+
+
+def input_scale(observation_bounds: Bounds) -> float:
+    """What brings observations within these bounds to −1 … 1; 1, which leaves them as they are, for infinite bounds.
+
+    Bytes, 0 … 255, are divided by 256, which is exact, instead of by 255.
+    """
+    if tuple(observation_bounds) == _BYTES:
+        return 1 / 256
+    largest = max(map(abs, observation_bounds))
+    return 1 / largest if 0 < largest < math.inf else 1.0
 
 
 def orthogonal_init(net: nn.Module) -> None:
@@ -161,47 +197,46 @@ def orthogonal_init(net: nn.Module) -> None:
 def build_network(
     observation_shape: Sequence[int],
     num_actions: int,
-    network: dict[str, Any] | nn.Module | None = None,
+    network: dict[str, Any] | nn.Module | NetworkFactory | None = None,
     observation_dtype: torch.dtype = torch.float32,
+    observation_bounds: Bounds | None = None,
 ) -> nn.Module:
     """The network for these spaces, checked to fit them.
 
     Args:
         observation_shape: of one observation.
         num_actions: size of the discrete action space.
-        network: None chooses `AtariA2C` for images and `MLP` otherwise; a dict
-            `{"class_path": "package.Class", "init_args": {...}}` is built with the shape and the
+        network: None chooses `AtariA2C` for images and `MLP` otherwise; a class or function, or a dict
+            `{"class_path": "package.Class", "init_args": {...}}` that names one, is called with the shape and the
             number of actions as first arguments; a ready module is taken as it is. Workers compute
             with it in evaluation mode, on weights they share: there it must not change its
-            parameters or buffers.
+            parameters or buffers, nor remember anything else.
         observation_dtype: of what the network will be given.
+        observation_bounds: of what the network will be given; infinite if its elements have no common ones, None if
+            nobody knows. What is called gets it too, if it has an argument of this name whose default is None.
 
     Raises:
-        ValueError: the class cannot be found or built, or the network does not fit or cannot be copied.
+        ValueError: the class cannot be found or built, or the network does not fit, cannot be copied, or remembers.
     """
-    if isinstance(network, nn.Module):
-        net = network
-    elif network is None:
-        net = (MLP if _channel_axis(observation_shape) is None else AtariA2C)(observation_shape, num_actions)
-    else:
-        net = instantiate(network, tuple(observation_shape), num_actions)
-    _check_outputs(net, torch.zeros(2, *observation_shape, dtype=observation_dtype), num_actions)
-    _check_copy(net)
+    shape = tuple(observation_shape)
+    net = network if isinstance(network, nn.Module) else _built(shape, num_actions, network, observation_bounds)
+    check_network(net, shape, num_actions, observation_dtype, observation_bounds)
     return net
+
+
+def class_path_of(factory: NetworkFactory) -> str | None:
+    """Where `factory` can be imported from, or None: not from within a function, say."""
+    class_path = f"{getattr(factory, '__module__', None)}.{getattr(factory, '__qualname__', None)}"
+    try:
+        return class_path if _imported(class_path) is factory else None
+    except ValueError:
+        return None
 
 
 def instantiate(spec: dict[str, Any], *args: Any) -> Any:
     """Build `{"class_path": …, "init_args": {…}}` with `args` as its first arguments."""
     class_path, init_args = spec.get("class_path"), spec.get("init_args") or {}
-    try:
-        module, _, name = str(class_path).rpartition(".")
-        factory = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"class_path {class_path!r} cannot be imported: {error}") from error
-    try:
-        return factory(*args, **init_args)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{class_path} cannot be built with init_args {init_args}: {error}") from error
+    return _call(_imported(class_path), args, init_args, str(class_path))
 
 
 def device_of(net: nn.Module) -> torch.device:
@@ -218,33 +253,47 @@ def _channel_axis(observation_shape: Sequence[int]) -> Literal[0, 2] | None:
     return 2 if min(observation_shape[:2]) >= 36 else None
 
 
-def _check_outputs(net: nn.Module, observations: Tensor, num_actions: int) -> None:
-    try:
-        with torch.no_grad():
-            outputs = net(observations.to(device_of(net)))
-        if not isinstance(outputs, tuple) or len(outputs) != 2:
-            raise TypeError(f"it returns {type(outputs).__name__}, not a pair")
-        logits_shape, values_shape = (tuple(output.shape) for output in outputs)
-    except Exception as error:  # whatever a user's network raises
-        dtype = str(observations.dtype).removeprefix("torch.")
-        shape = ", ".join(map(str, ("B", *observations.shape[1:])))
-        way_out = "" if observations.is_floating_point() else "; observations.float() makes float32 of them"
+def _built(shape: tuple[int, ...], num_actions: int, network: Any, observation_bounds: Bounds | None) -> nn.Module:
+    init_args: dict[str, Any] = {}
+    if network is None:
+        factory: Any = MLP if _channel_axis(shape) is None else AtariA2C
+    elif isinstance(network, dict):
+        factory, init_args = _imported(network.get("class_path")), network.get("init_args") or {}
+    elif callable(network):
+        factory = network
+    else:
         raise ValueError(
-            f"network {type(net).__name__} does not turn {dtype} observations [{shape}] into (logits, values): "
-            f"{error}{way_out}"
-        ) from error
-    if logits_shape != (2, num_actions) or values_shape != (2,):
-        raise ValueError(
-            f"network {type(net).__name__} gives logits {logits_shape} and values {values_shape} "
-            f"for 2 observations; the action space needs (2, {num_actions}) and (2,)"
+            "network must be None, a torch.nn.Module, a class or function that makes one of the observation's shape "
+            f'and the number of actions, or {{"class_path": "package.Class"}} that names it, got {network!r}'
         )
+    name = network["class_path"] if isinstance(network, dict) else getattr(factory, "__qualname__", repr(factory))
+    bounds = {"observation_bounds": observation_bounds}
+    takes_bounds = observation_bounds is not None and _is_unset(factory, "observation_bounds", init_args)
+    net = _call(factory, (shape, num_actions), init_args | (bounds if takes_bounds else {}), name)
+    if not isinstance(net, nn.Module):
+        raise ValueError(f"network {name} must make a torch.nn.Module, got {type(net).__name__}")
+    return net
 
 
-def _check_copy(net: nn.Module) -> None:
+def _imported(class_path: Any) -> Any:
     try:
-        copy.deepcopy(net)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(
-            f"network {type(net).__name__} cannot be copied, as workers need it: {error}; keep what cannot be copied "
-            "out of the network"
-        ) from error
+        module, _, name = str(class_path).rpartition(".")
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"class_path {class_path!r} cannot be imported: {error}") from error
+
+
+def _call(factory: Callable[..., Any], args: Sequence[Any], init_args: dict[str, Any], name: str) -> Any:
+    try:
+        return factory(*args, **init_args)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} cannot be built with init_args {init_args}: {error}") from error
+
+
+def _is_unset(factory: Callable[..., Any], name: str, init_args: dict[str, Any]) -> bool:
+    """Whether `factory` has an argument `name` that neither `init_args` nor a default sets to something."""
+    try:
+        parameter = inspect.signature(factory).parameters.get(name)
+    except (TypeError, ValueError):  # some that are written in C do not tell
+        return False
+    return parameter is not None and parameter.default in (None, parameter.empty) and init_args.get(name) is None

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from lightning_a3c.files import replacing
+from lightning_a3c.network_checks import evaluating
 
 
 def export_onnx(module: pl.LightningModule, path: str | Path, observations: Tensor) -> None:
     """Write `module`, which maps observations to logits and values, as it is in evaluation.
 
     Args:
-        module: left in the mode, training or evaluation, that it is in.
+        module: each part of it is left in the mode, training or evaluation, that it is in.
         path: replaced once the file is whole.
         observations: [B >= 2, ...], an example on the module's device; any batch size will do later.
 
@@ -23,19 +24,14 @@ def export_onnx(module: pl.LightningModule, path: str | Path, observations: Tens
         ModuleNotFoundError: the packages onnx or onnxscript are missing.
         NotWritable: `path` cannot be written.
     """
-    was_training = module.training
-    module.eval()
-    try:
-        with replacing(path) as partial:
-            module.to_onnx(
-                partial,
-                observations,
-                input_names=["observations"],
-                output_names=["logits", "values"],
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
-                dynamo=True,
-                external_data=False,
-                verbose=False,
-            )
-    finally:
-        module.train(was_training)
+    with evaluating(module), replacing(path) as partial:
+        module.to_onnx(
+            partial,
+            observations,
+            input_names=["observations"],
+            output_names=["logits", "values"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )

@@ -38,6 +38,9 @@ def send_transitions(
 class SendGradients:
     """Gradient parallelism: the clipped gradient of the combined loss on the transitions.
 
+    It has a place for every parameter, so that its layout lasts while parameters are frozen and unfrozen. Those that
+    require no gradient now are not differentiated.
+
     Args:
         loss: the learner's own loss.
         max_norm: the gradient's L2 norm is clipped to this, > 0.
@@ -49,12 +52,11 @@ class SendGradients:
     def __call__(
         self, net: nn.Module, transitions: Transitions, rank: int, update: int, out: Payload | None = None
     ) -> Gradients:
-        parameters = trainable(net)
+        parameters = differentiable(net)
         observations, actions, returns = (tensor.to(parameters[0].device) for tensor in transitions)
         logits, values = net(observations)
         terms = self.loss(logits, values, actions, returns, update)
-        # autograd.grad leaves .grad alone, so nothing is shared with or left over for anyone
-        found: tuple[Tensor | None, ...] = torch.autograd.grad(terms.loss_total, parameters, allow_unused=True)
+        found = _gradients(terms.loss_total, parameters)
         sizes = [parameter.numel() for parameter in parameters]
         flat = out.gradient if isinstance(out, Gradients) else torch.empty(1, sum(sizes))
         # converted straight into place and clipped there: a gradient is larger than the caches, each copy costs
@@ -74,9 +76,19 @@ class SendGradients:
         )
 
 
-def trainable(net: nn.Module) -> list[nn.Parameter]:
-    """The parameters a flat gradient runs over, in its order."""
-    return [parameter for parameter in net.parameters() if parameter.requires_grad]
+def differentiable(net: nn.Module) -> list[nn.Parameter]:
+    """The parameters a flat gradient runs over, in its order: all but integers, frozen or not."""
+    return [parameter for parameter in net.parameters() if parameter.is_floating_point()]
+
+
+def _gradients(loss: Tensor, parameters: list[nn.Parameter]) -> list[Tensor | None]:
+    """Of `loss`, for each of `parameters`; None for those that are frozen or that it does not depend on."""
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    if not trained or not loss.requires_grad:
+        return [None] * len(parameters)
+    # autograd.grad leaves .grad alone, so nothing is shared with or left over for anyone
+    found = iter(torch.autograd.grad(loss, trained, allow_unused=True))
+    return [next(found) if parameter.requires_grad else None for parameter in parameters]
 
 
 def clip_scale(norm: Tensor, max_norm: float) -> Tensor:

@@ -18,8 +18,45 @@ class Policy(Protocol):
         """[B, *observation_shape] → values float32 [B]."""
 
 
+def choose_actions(
+    logits: Tensor,
+    greedy: bool = False,
+    generator: torch.Generator | None = None,
+    network: str = "the network",
+    row: str = "observation",
+) -> Tensor:
+    """Actions int64 [B], sampled from softmax(logits [B, A]) or the likeliest; `require_choice` says what is wrong."""
+    if greedy or logits.device.type != "cpu":  # argmax takes anything, and a GPU is lost to the process afterwards
+        require_choice(logits, network, row)
+    if greedy:
+        return logits.argmax(dim=1)
+    try:
+        return torch.multinomial(logits.softmax(dim=1), 1, generator=generator).squeeze(1)
+    except RuntimeError:
+        require_choice(logits, network, row)
+        raise
+
+
+def require_choice(logits: Tensor, network: str = "the network", row: str = "observation") -> None:
+    """Raise ValueError unless each row of logits [B, A] is a distribution; −∞ masks an action, but not all of them.
+
+    Args:
+        logits: of the network.
+        network: what the message calls it.
+        row: what the message calls a row.
+    """
+    wrong = (~logits.amax(dim=1).isfinite()).nonzero().flatten().tolist()
+    if wrong:
+        bad = logits[wrong[0]]
+        reason = "masks every action: all logits are -inf" if bad.isneginf().all() else "gives NaN or infinite logits"
+        numbers = ", ".join(f"{logit:g}" for logit in bad[:8].tolist()) + (", …" if len(bad) > 8 else "")
+        raise ValueError(f"{network} {reason} for {row} {wrong[0]} of {len(logits)}: [{numbers}]")
+
+
 class SoftmaxPolicy:
     """Samples from softmax(logits), or takes the likeliest action.
+
+    Raises ValueError where the logits are no distribution, naming the network and the sub-environment.
 
     Args:
         net: observations [B, …] → (logits [B, A], values [B]).
@@ -50,9 +87,8 @@ class SoftmaxPolicy:
 
     def choose(self, logits: Tensor) -> Tensor:
         """float32 [B, A] → actions int64 [B]."""
-        if self.greedy:
-            return logits.argmax(dim=1)
-        return torch.multinomial(logits.softmax(dim=1), 1, generator=self._generator).squeeze(1)
+        name = getattr(self.net, "network_name", type(self.net).__name__)
+        return choose_actions(logits, self.greedy, self._generator, f"network {name}", "sub-environment")
 
     @torch.no_grad()
     def evaluate(self, observations: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,10 +22,10 @@ class Transitions(NamedTuple):
 class Gradients(NamedTuple):
     """k worker gradients of the combined loss, each already clipped by its worker."""
 
-    gradient: Tensor  # float32 [k, P], the trainable parameters flattened in order
+    gradient: Tensor  # float32 [k, P], all parameters flattened in order, 0 for those frozen or unused
     norm: Tensor  # float32 [k], L2 norm before the worker's clip; finite just where the gradient is
     loss_terms: Tensor  # float32 [k, T], the fields of losses.LossTerms in order
-    used: Tensor  # bool [k, n], which of the n trainable parameters the loss depends on
+    used: Tensor  # bool [k, n], which of the n parameters were trained and does the loss depend on
     worker: Tensor  # int64 [k], rank of the worker that sent it
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from torch import nn
 
 from lightning_a3c.envs import EnvConfig
 from lightning_a3c.files import NotWritable, replacing
+from lightning_a3c.network_checks import evaluating
 from lightning_a3c.playback import Moment, action_names, make_watched_env, play_episode
 from lightning_a3c.policies import SoftmaxPolicy
 
@@ -84,10 +85,7 @@ def record_episode(
         ValueError: the environment cannot be rendered.
     """
     require_encoder()
-    env = make_watched_env(config)
-    was_training = net.training
-    net.eval()
-    try:
+    with evaluating(net), closing(make_watched_env(config)) as env:
         names = action_names(env)
         moments = play_episode(env, SoftmaxPolicy(net, seed=seed, greedy=greedy), seed)
         moment = next(moments)
@@ -99,9 +97,6 @@ def record_episode(
                     raise RecordingAbandoned
                 moment = next(moments)
                 encoder.send(draw(env.render(), moment, names))  # type: ignore[arg-type]
-    finally:
-        net.train(was_training)
-        env.close()
     return Recording(Path(path), moment.score, moment.steps, moment.is_last)
 
 

@@ -19,7 +19,7 @@ _Result = TypeVar("_Result")
 
 
 class SharedWeights:
-    """A versioned snapshot of a network's parameters and buffers in shared memory.
+    """A versioned snapshot of a network's parameters and buffers in shared memory, and of which are being trained.
 
     One process publishes, any number read, and nobody waits: the two newest snapshots are kept. Versions count
     publications, the first being 1.
@@ -31,9 +31,10 @@ class SharedWeights:
 
     def __init__(self, net: nn.Module, context: BaseContext) -> None:
         templates = _tensors(net)
-        self._count = len(templates)
+        self._shapes = [tensor.shape for tensor in templates]
         counters = torch.zeros(3, dtype=torch.int64)  # newest version, version begun in snapshot 0, in snapshot 1
-        self._shared = SharedTensors([counters, *templates, *templates], context)
+        trained = torch.zeros(2, len(templates), dtype=torch.bool)  # which tensors of either snapshot require gradients
+        self._shared = SharedTensors([counters, trained, *templates, *templates], context)
 
     @property
     def version(self) -> int:
@@ -45,11 +46,22 @@ class SharedWeights:
 
         Returns:
             Its version.
+
+        Raises:
+            ValueError: its parameters and buffers are not those of the network that this was made for.
         """
+        tensors = _tensors(net)
+        if [tensor.shape for tensor in tensors] != self._shapes:
+            raise ValueError(
+                f"network {type(net).__name__} has other parameters or buffers than when training began, "
+                f"{len(tensors)} instead of {len(self._shapes)} or others in shape; workers cannot follow: freeze and "
+                "unfreeze parameters instead, and add or replace them between two fits"
+            )
         version = self.version + 1
-        counters = self._shared.tensors[0]
+        counters, trained = self._shared.tensors[:2]
         counters[1 + version % 2] = version
-        for shared, own in zip(self._snapshot(version), _tensors(net), strict=True):
+        trained[version % 2] = torch.tensor([tensor.requires_grad for tensor in tensors])
+        for shared, own in zip(self._snapshot(version), tensors, strict=True):
             shared.copy_(own.detach())
         counters[0] = version
         return version
@@ -59,13 +71,19 @@ class SharedWeights:
         for own, shared in zip(_tensors(net), self._snapshot(version), strict=True):
             own.data = shared
 
+    def mark_trained(self, net: nn.Module, version: int) -> None:
+        """Let those tensors of `net` require gradients that do in the snapshot of `version`, and no others."""
+        for own, is_trained in zip(_tensors(net), self._shared.tensors[1][version % 2].tolist(), strict=True):
+            if own.requires_grad != is_trained:
+                own.requires_grad_(is_trained)
+
     def holds(self, version: int) -> bool:
         """Whether no later version has been begun in the snapshot of `version`."""
         return int(self._shared.tensors[0][1 + version % 2]) == version
 
     def _snapshot(self, version: int) -> list[Tensor]:
-        start = 1 + (version % 2) * self._count
-        return self._shared.tensors[start : start + self._count]
+        start = 2 + (version % 2) * len(self._shapes)
+        return self._shared.tensors[start : start + len(self._shapes)]
 
 
 class LiveNetwork(nn.Module):
@@ -81,8 +99,10 @@ class LiveNetwork(nn.Module):
 
     def __init__(self, weights: SharedWeights, net: nn.Module) -> None:
         super().__init__()
+        self.network_name = type(net).__name__
         self._weights = weights
         self._nets = nn.ModuleList([net, copy.deepcopy(net)])
+        self._marked = [0, 0]  # the version of each whose trained parameters are known
         for version, twin in enumerate(self._nets):
             weights.attach(twin, version)
 
@@ -93,7 +113,11 @@ class LiveNetwork(nn.Module):
         """What `function` makes of the newest network and its version; called again if they did not last."""
         while True:
             version = self._weights.version
-            result = function(self._nets[version % 2], version)
+            net = self._nets[version % 2]
+            if self._marked[version % 2] != version:
+                self._weights.mark_trained(net, version)
+                self._marked[version % 2] = version
+            result = function(net, version)
             if self._weights.holds(version):
                 return result
 
@@ -111,6 +135,7 @@ class CopiedNetwork(nn.Module):
 
     def __init__(self, weights: SharedWeights, net: nn.Module, device: torch.device) -> None:
         super().__init__()
+        self.network_name = type(net).__name__
         self._weights = weights
         self._version = 0  # of the copy
         self._read = LiveNetwork(weights, net).compute
@@ -128,6 +153,7 @@ class CopiedNetwork(nn.Module):
     def _renew(self, newest: nn.Module, version: int) -> int:
         for own, shared in zip(_tensors(self._net), _tensors(newest), strict=True):
             own.data.copy_(shared.detach())
+            own.requires_grad_(shared.requires_grad)
         return version
 
 
@@ -143,5 +169,6 @@ def drop_weights(net: nn.Module) -> None:
 
 
 def _tensors(net: nn.Module) -> list[Tensor]:
-    # by position, not by name: wrappers such as torch.compile rename the entries
-    return list(net.state_dict(keep_vars=True).values())
+    # by position, not by name: wrappers such as torch.compile rename them; and not from `state_dict`, which leaves
+    # buffers out that are not for checkpoints, and has what are no tensors
+    return [*net.parameters(), *net.buffers()]

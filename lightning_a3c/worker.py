@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import os
 import pickle
@@ -23,6 +22,8 @@ from lightning_a3c.env_checks import Whereabouts
 from lightning_a3c.envs import EnvConfig, better_unseeded, clips_rewards, make_vector_env, reset_seed, spec_of
 from lightning_a3c.fork_server import STOP_SIGNALS
 from lightning_a3c.heap import keep_freed_memory
+from lightning_a3c.network_checks import copy_network
+from lightning_a3c.network_pickling import dumps, unpicklable
 from lightning_a3c.payloads import MakePayload
 from lightning_a3c.policies import SoftmaxPolicy
 from lightning_a3c.processor import fastest_matmul
@@ -93,8 +94,12 @@ class CollectorJob:
 
     def detached(self) -> CollectorJob:
         """The same job with a network of its own, on the CPU, in evaluation mode and in the job's precision."""
-        net = copy.deepcopy(self.net).cpu().eval()
-        return replace(self, net=net.to(torch.bfloat16) if self.precision == "bf16-true" else net)
+        net = copy_network(self.net).cpu().eval()
+        if self.precision == "bf16-true":
+            for tensor in (*net.parameters(), *net.buffers()):
+                if tensor.is_floating_point():  # `net.to` would leave half of a complex number
+                    tensor.data = tensor.data.to(torch.bfloat16)
+        return replace(self, net=net)
 
     def autocast(self, device: torch.device = CPU) -> torch.autocast:
         """Within it the detached network, on `device`, takes observations of any dtype."""
@@ -116,8 +121,15 @@ class CollectorJob:
         job = self.detached()
         drop_weights(job.net)
         try:
-            pickled = cloudpickle.dumps((portable_registry(), spec_of(job.env.id), job))
+            pickled = dumps((portable_registry(), spec_of(job.env.id), job))
         except (TypeError, RuntimeError, pickle.PicklingError) as error:
+            layer = unpicklable(job.net)
+            if layer is not None:
+                reason = str(error).splitlines()[0]
+                raise ValueError(
+                    f"workers cannot be sent the network's {layer}: {reason}; keep out of it what cannot be pickled, "
+                    "or collect in this process, with data.num_workers 0"
+                ) from error
             raise ValueError(
                 f"workers cannot be sent {job.env.id} or {type(job.net).__name__}: {error}; what a script or notebook "
                 "defines takes along all that it refers to, so define it in a module, which workers import"

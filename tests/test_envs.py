@@ -214,7 +214,7 @@ def test_protocol_of_pong_says_what_is_played():
     assert str(protocol) == (
         "env_id PongNoFrameskip-v4, observation_shape (4, 84, 84), observation_dtype uint8, num_actions 6, "
         "frame_skip 4, sticky_actions 0.0, clip_rewards True, episodic_life False, full_action_space False, "
-        "noop_max 30, fire_on_reset True, kwargs {}"
+        "noop_max 30, fire_on_reset True, kwargs {}, observation_low 0.0, observation_high 255.0"
     )
 
 
@@ -513,7 +513,7 @@ class Faulty(gymnasium.Env):
         if self.fault == "reset":
             raise TypeError("cannot add\napples")
         random.random()
-        np.random.rand()  # noqa: NPY002  # an environment's own doing
+        np.random.rand()  # an environment's own doing
         return np.zeros(2, np.float32) if self.fault == "bare" else (np.zeros(2, np.float32), {})
 
     def step(self, action):

@@ -116,8 +116,8 @@ def module_and_batch(*gradients: float, frozen: bool = False) -> tuple[A3CModule
     module = Silent((2,), 2, network=network, mode="gradient")
     if frozen:
         module.net.value.requires_grad_(False)
-    count = sum(p.numel() for p in module.net.parameters() if p.requires_grad)
-    size = sum(p.requires_grad for p in module.net.parameters())
+    count = sum(p.numel() for p in module.net.parameters())
+    size = len(list(module.net.parameters()))
     k = len(gradients)
     gradient = torch.stack([torch.full((count,), value) for value in gradients])
     payload = Gradients(

@@ -68,7 +68,9 @@ ROOMS = {
     "surroundings": only("numpy", "torch"),
     "process_wide": only(),
     "trainer_command": never("envs", "rollout", "torch"),
-    "networks": only("torch", "processor"),
+    "networks": only("torch", "network_checks", "processor"),
+    "network_checks": only("torch"),
+    "network_pickling": only("cloudpickle", "torch"),
     "returns": only("torch"),
     "losses": only("torch"),
     "policies": only("torch"),
@@ -77,7 +79,7 @@ ROOMS = {
     "playback": only("gymnasium", "numpy", "atari", "env_checks", "envs", "policies", "rollout", never=PROCESSES),
     "evaluation_watch": only("pytorch_lightning", "lightning_utilities", "evaluation"),
     "earlier_runs": only("pytorch_lightning", "lightning_utilities", "files"),
-    "video": only("imageio_ffmpeg", "PIL", "numpy", "torch", "envs", "files", "playback", "policies"),
+    "video": only("imageio_ffmpeg", "PIL", "numpy", "torch", "envs", "files", "network_checks", "playback", "policies"),
     "files": only(),
     "summary": only("torch", "torchmetrics"),
     "progress": only("types"),
@@ -96,7 +98,7 @@ ROOMS = {
     "auto": never("torch.optim", "envs", "module", "data", "callbacks", "cli"),
     "data": never("torch.optim", "module", "callbacks", "cli"),
     "checkpoints": only("torch", "lightning_fabric", "files"),
-    "onnx_export": only("pytorch_lightning", "torch", "files"),
+    "onnx_export": only("pytorch_lightning", "torch", "files", "network_checks"),
     "optimizers": only("torch", "networks", never=["torch.multiprocessing"]),
     "update_log": only("pytorch_lightning", "torch", "optimizers", never=["torch.multiprocessing"]),
     "module": never("envs", "rollout", "data", "callbacks", "cli", "gymnasium", "ale_py", *PROCESSES),
@@ -151,7 +153,9 @@ def test_room_imports_only_what_it_may(module):
         assert {name for name in names if not _is_standard(name) and not _is_or_is_in(name, allowed)} == set()
 
 
-@pytest.mark.parametrize("module", ["types", "envs", "networks", "returns", "losses", "rollout", "payloads"])
+@pytest.mark.parametrize(
+    "module", ["types", "envs", "networks", "network_checks", "returns", "losses", "rollout", "payloads"]
+)
 def test_room_knows_no_processes(module):
     assert {name for name in imported(module) if _is_or_is_in(name, PROCESSES)} == set()
 

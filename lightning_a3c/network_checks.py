@@ -1,0 +1,223 @@
+"""Whether a network fits the spaces and can be computed with in workers. Knows no particular network.
+
+Everything is tried on copies: the network that was given keeps its weights, statistics, modes and gradients.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.lazy import LazyModuleMixin
+
+_OWN = ("_parameters", "_buffers", "_modules")  # of every module
+
+
+class TrainingDifferences(NamedTuple):
+    """What a network does while it learns and not in evaluation mode."""
+
+    statistics: list[str]  # buffers that a forward pass changes
+    is_random: bool  # whether outputs are random, as with Dropout
+
+
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """Within it `net` is in evaluation mode; afterwards each of its modules is in the mode that it was in."""
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def copy_network(net: nn.Module) -> nn.Module:
+    """A deep copy, also of a network that keeps results with a gradient, as the hooks of `nn.utils.weight_norm` do.
+
+    Raises:
+        ValueError: it holds something that cannot be copied.
+    """
+    results = [
+        value
+        for module in net.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    ]
+    try:
+        return copy.deepcopy(net, {id(result): result.detach().clone() for result in results})
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"network {type(net).__name__} cannot be copied, as workers need it: {error}; keep what cannot be copied "
+            "out of the network"
+        ) from error
+
+
+def check_network(
+    net: nn.Module,
+    observation_shape: Sequence[int],
+    num_actions: int,
+    dtype: torch.dtype = torch.float32,
+    bounds: tuple[float, float] | None = None,
+) -> None:
+    """Refuse a network that does not fit, or that other processes cannot compute with.
+
+    Args:
+        net: left as it is, but that layers without weights (`nn.LazyLinear`) get them.
+        observation_shape: of one observation.
+        num_actions: size of the discrete action space.
+        dtype: of the observations.
+        bounds: the lowest and highest value of every element, as far as known; the network is tried with 0 and 1 if it
+            may be given those.
+
+    Raises:
+        ValueError: it does not map observations to logits [B, A] and values [B], cannot be copied, or keeps something
+            between two calls in evaluation mode.
+    """
+    observations = _examples(observation_shape, dtype, bounds).to(_device_of(net))
+    with torch.no_grad(), _eager():
+        if any(isinstance(module, LazyModuleMixin) and module.has_uninitialized_params() for module in net.modules()):
+            with evaluating(net):
+                _outputs(net, observations[0])
+        tried = copy_network(net).eval()
+        with _random_state_kept():
+            before = _seen(tried, observations[0])
+            _check_shapes(before, net, num_actions)
+            _seen(tried, observations[1])
+            _check_memory(net, observations[0], before, after=_seen(tried, observations[0]))
+
+
+def training_differences(
+    net: nn.Module,
+    observation_shape: Sequence[int],
+    dtype: torch.dtype = torch.float32,
+    bounds: tuple[float, float] | None = None,
+) -> TrainingDifferences:
+    """What `net`, in the mode that each of its modules is in, does that it does not in evaluation mode."""
+    observations = _examples(observation_shape, dtype, bounds).to(_device_of(net))[0]
+
+    def is_random(*copies: nn.Module) -> bool:
+        answers = [_seen(tried, observations, seed) for seed, tried in enumerate(copies)]
+        return not all(_is_same(answers[0][name], answers[1][name]) for name in ("logits", "values"))
+
+    with torch.no_grad(), _eager(), _random_state_kept():
+        one, other, evaluated = copy_network(net), copy_network(net), copy_network(net).eval()
+        before = {name: buffer.clone() for name, buffer in one.named_buffers()}
+        try:
+            # some networks are random by design, whatever their mode
+            drops = is_random(one, other) and not is_random(evaluated, evaluated)
+        except ValueError:  # training on two observations fails; of what training does, its own step will tell
+            return TrainingDifferences([], False)
+        changed = [name for name, buffer in one.named_buffers() if not _is_same(before.get(name), buffer)]
+    return TrainingDifferences(changed, drops)
+
+
+def _examples(shape: Sequence[int], dtype: torch.dtype, bounds: tuple[float, float] | None) -> Tensor:
+    """Two batches of two observations, [2, 2, *shape]; in the first is 0 what is 1 in the second."""
+    low, high = bounds or (0.0, 1.0)
+    zero = min(max(low, 0.0), high)
+    one = next((value for value in (zero + 1, zero - 1) if low <= value <= high), high)
+    is_one = torch.arange(2).view(2, 1, 1) + torch.arange(2).view(2, 1) + torch.arange(torch.Size(shape).numel())
+    return torch.where(is_one % 2 == 1, one, zero).view(2, 2, *shape).to(dtype)
+
+
+def _outputs(net: nn.Module, observations: Tensor) -> tuple[Tensor, Tensor]:
+    try:
+        outputs = net(observations)
+        if not isinstance(outputs, tuple) or len(outputs) != 2:
+            raise TypeError(f"it returns {type(outputs).__name__}, not a pair")
+        if not all(output.shape is not None and isinstance(output, Tensor) for output in outputs):
+            raise TypeError("it returns a pair of " + " and ".join(type(output).__name__ for output in outputs))
+        return outputs
+    except Exception as error:  # whatever a user's network raises
+        dtype = str(observations.dtype).removeprefix("torch.")
+        shape = ", ".join(map(str, ("B", *observations.shape[1:])))
+        way_out = "" if observations.is_floating_point() else "; observations.float() makes float32 of them"
+        raise ValueError(
+            f"network {type(net).__name__} does not turn {dtype} observations [{shape}] into (logits, values): "
+            f"{error}{way_out}"
+        ) from error
+
+
+def _check_shapes(seen: dict[str, Tensor], net: nn.Module, num_actions: int) -> None:
+    logits, values = tuple(seen["logits"].shape), tuple(seen["values"].shape)
+    if logits != (2, num_actions) or values != (2,):
+        raise ValueError(
+            f"network {type(net).__name__} gives logits {logits} and values {values} "
+            f"for 2 observations; the action space needs (2, {num_actions}) and (2,)"
+        )
+
+
+def _check_memory(net: nn.Module, asked: Tensor, before: dict[str, Tensor], after: dict[str, Tensor]) -> None:
+    """Refuse a network that was `asked` the same `before` and `after` another question and differed."""
+    changed = [name for name in before | after if not _is_same(before.get(name), after.get(name))]
+    if changed:  # by chance that PyTorch's seed does not decide, perhaps: a fresh copy then differs just as much
+        fresh = _seen(copy_network(net).eval(), asked)
+        changed = [name for name in changed if _is_same(before.get(name), fresh.get(name))]
+    if changed:
+        raise ValueError(
+            f"network {type(net).__name__} keeps something between calls in evaluation mode: asked the same again "
+            f"after another question, it differed in {', '.join(changed[:5])}; workers share its weights and may ask "
+            "twice, so it must depend on the observations alone (recurrent networks are not supported yet)"
+        )
+
+
+def _seen(net: nn.Module, observations: Tensor, seed: int = 0) -> dict[str, Tensor]:
+    """What `net` answers, and what it then holds besides its parameters."""
+    torch.default_generator.manual_seed(seed)  # `torch.manual_seed` would also decide for a GPU not in use yet
+    if _uses_cuda():
+        torch.cuda.manual_seed_all(seed)
+    logits, values = _outputs(net, observations)
+    seen = {"logits": logits, "values": values}
+    for path, module in net.named_modules():
+        buffers = dict(module.named_buffers(recurse=False))
+        attributes = {name: value for name, value in vars(module).items() if name not in _OWN}
+        for name, value in (buffers | attributes).items():
+            for place, tensor in enumerate(_tensors_in(value)):
+                label = f"{path}.{name}" if path else name
+                seen[label if place == 0 else f"{label}[{place}]"] = tensor
+    return {name: tensor.detach().clone() for name, tensor in seen.items()}
+
+
+def _tensors_in(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list | tuple | deque | dict):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _tensors_in(part)
+
+
+def _is_same(a: Tensor | None, b: Tensor | None) -> bool:
+    """Equal but for rounding."""
+    if a is None or b is None or a.shape != b.shape:
+        return a is b
+    if not a.is_floating_point():
+        return torch.equal(a, b)
+    return torch.allclose(a.float(), b.float(), rtol=1e-4, atol=1e-6, equal_nan=True)
+
+
+def _device_of(net: nn.Module) -> torch.device:
+    return next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
+
+
+@contextmanager
+def _random_state_kept() -> Iterator[None]:
+    devices = range(torch.cuda.device_count() if _uses_cuda() else 0)
+    with torch.random.fork_rng(devices=devices):
+        yield
+
+
+def _uses_cuda() -> bool:
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+
+
+def _eager() -> Any:
+    """Within it what `torch.compile` made runs uncompiled, which saves some twenty seconds."""
+    is_possible = "torch._dynamo" in sys.modules  # a compiled network has imported it; it takes a second
+    return torch.compiler.set_stance("force_eager") if is_possible else nullcontext()
