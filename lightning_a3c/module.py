@@ -15,6 +15,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from lightning_a3c.checkpoints import WholeCheckpoints, require_loadable
+from lightning_a3c.learners import require_one_learner
 from lightning_a3c.losses import A2CLoss, LossTerms
 from lightning_a3c.networks import build_network, instantiate, orthogonal_init
 from lightning_a3c.onnx_export import export_onnx
@@ -140,13 +141,9 @@ class A3CModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def configure_callbacks(self) -> list[pl.Callback]:
-        """None; as the first hook, and one that each process of several calls, it refuses trainers that do not fit."""
+        """None; as the first hook it refuses trainers that do not fit."""
         trainer, precision = self.trainer, self.trainer.precision_plugin.precision
-        if trainer.world_size > 1:
-            raise MisconfigurationException(
-                f"trainer.devices × trainer.num_nodes must be 1, got {trainer.num_devices} × {trainer.num_nodes}: "
-                "there is one learner, on one device; data.num_workers uses more cores"
-            )
+        require_one_learner(trainer)
         if (trainer.gradient_clip_val or 0) < 0:
             raise MisconfigurationException(f"trainer.gradient_clip_val must be >= 0, got {trainer.gradient_clip_val}")
         if precision not in _PRECISIONS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from lightning_a3c.data import CollectorDataModule
 from lightning_a3c.evaluation import Episode
-from lightning_a3c.files import replacing
+from lightning_a3c.files import replacing, write_beside
 from lightning_a3c.module import A3CModule
 from lightning_a3c.playback import require_rendering
 from lightning_a3c.types import Prediction
@@ -161,12 +162,28 @@ class WritePredictions(BasePredictionWriter):
 
 
 class SaveConfigAndMachine(SaveConfigCallback):
-    """Keeps the whole configuration in the log folder, as Lightning does, and in `machine.json` where it ran."""
+    """Keeps the whole configuration in the log folder, as Lightning does, and in `machine.json` where it ran.
+
+    What is there under these names stays; the new files then get numbers. Give it `save_to_log_dir=False`, or Lightning
+    writes the configuration too.
+    """
 
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if trainer.log_dir is not None:
-            with replacing(Path(trainer.log_dir) / "machine.json") as partial:
-                partial.write_text(json.dumps(machine(), indent=2) + "\n")
+        if trainer.log_dir is None or (stage != "fit" and not trainer.loggers):
+            return
+        config = self.parser.dump(self.config, skip_none=False)
+        _keep(
+            Path(trainer.log_dir),
+            {self.config_filename: config, "machine.json": json.dumps(machine(), indent=2) + "\n"},
+        )
+
+
+def _keep(folder: Path, files: Mapping[str, str]) -> None:
+    """Write texts into a folder that may hold other files of the same names."""
+    for name, text in files.items():
+        written = write_beside(folder / name, text)
+        if written.name != name:
+            rank_zero_info(f"{folder / name} was there before and stays; this run's is {written}")
 
 
 def machine() -> dict[str, str | int | float]:

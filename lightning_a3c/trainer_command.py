@@ -8,19 +8,20 @@ from pickle import UnpicklingError
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException  # type: ignore[attr-defined]
 
 from lightning_a3c.callbacks import StopOnSignal
+from lightning_a3c.checkpoints import NotACheckpoint
 from lightning_a3c.cli import A3CCLI
 from lightning_a3c.commands import COMMANDS
-from lightning_a3c.data import CollectorDataModule
-from lightning_a3c.files import NotWritable
-from lightning_a3c.module import A3CModule, CheckpointMismatch, NonFiniteLoss
+from lightning_a3c.files import refusal
+from lightning_a3c.module import CheckpointMismatch, NonFiniteLoss
 from lightning_a3c.pool import WorkerError
 from lightning_a3c.progress_bar import ProgressLines
-from lightning_a3c.recording import SaveConfigAndMachine, SaveTestResults, WritePredictions
+from lightning_a3c.recording import SaveTestResults, WritePredictions
 from lightning_a3c.shared_tensors import NoFreeSharedMemory
+from lightning_a3c.usage import PROGRAM
+from lightning_a3c.version import __version__
 
 ERRORS = (
-    *(CheckpointMismatch, MisconfigurationException, NoFreeSharedMemory, NonFiniteLoss, NotWritable, WorkerError),
-    UnpicklingError,  # a checkpoint holds more than tensors and plain values
+    *(CheckpointMismatch, MisconfigurationException, NoFreeSharedMemory, NonFiniteLoss, NotACheckpoint, WorkerError),
 )
 
 
@@ -33,18 +34,17 @@ def run(args: list[str] | None) -> None:
     stop_on_signal = StopOnSignal()
     try:
         A3CCLI(
-            A3CModule,
-            CollectorDataModule,
             args=args,
             seed_everything_default=0,
             trainer_defaults={
                 "callbacks": [ProgressLines(), SaveTestResults(), WritePredictions(), stop_on_signal],
                 "devices": 1,  # Lightning would take every GPU
             },
-            auto_configure_optimizers=False,
-            parser_kwargs={"allow_abbrev": False, "description": f"Train A3C agents. Also: {', '.join(COMMANDS)}"},
-            save_config_callback=SaveConfigAndMachine,
-            save_config_kwargs={"overwrite": True},
+            parser_kwargs={
+                "prog": PROGRAM,
+                "description": f"Train A3C agents. Also: {', '.join(COMMANDS)}",
+                "version": __version__,
+            },
         )
     except SIGTERMException:
         raise SystemExit(128 + stop_on_signal.received) from None  # Lightning alone would report success
@@ -52,5 +52,11 @@ def run(args: list[str] | None) -> None:
         if isinstance(stop.__context__, KeyboardInterrupt):  # where Lightning's own code is 1
             raise SystemExit(128 + signal.SIGINT) from None
         raise
+    except UnpicklingError as error:  # a checkpoint holds more than tensors and plain values
+        raise SystemExit(f"{PROGRAM}: {str(error).splitlines()[0]}") from None
     except ERRORS as error:
-        raise SystemExit(f"lightning-a3c: {error}") from None
+        raise SystemExit(f"{PROGRAM}: {error}") from None
+    except OSError as error:
+        if (message := refusal(error)) is None:
+            raise
+        raise SystemExit(f"{PROGRAM}: {message}") from None
