@@ -45,7 +45,14 @@ class WholeCheckpoints(TorchCheckpointIO):
         if not _is_local_file_protocol(str(path)):
             return super().save_checkpoint(checkpoint, path, storage_options)
         with replacing(path) as partial, partial.open("wb") as file:  # given a path, torch hides why it cannot write
-            torch.save(checkpoint, file)
+            try:
+                torch.save(checkpoint, file)
+            except (
+                RuntimeError
+            ) as error:  # torch finds the file too short while it tidies up after the file's own error
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
 
     def load_checkpoint(
         self, path: _PATH, map_location: Any | None = lambda storage, loc: storage, weights_only: bool | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import select
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +15,7 @@ from typing import IO
 from zipfile import ZipFile, is_zipfile
 
 _ABANDONED_SECONDS = 600.0  # nobody who still writes pauses for so long
+_FULL_BYTES = 2**16  # a disk with less is full
 _SHARDED = ("meta.pt", "latest", ".metadata")  # one of them is in every folder that Lightning or torch saved shards to
 
 _REFUSALS = {  # of a disk or file system, which the user can mend; others may be mistakes of a program
@@ -44,10 +46,19 @@ def replacing(path: str | Path) -> Iterator[Path]:
         yield partial
         os.replace(partial, path)
     except OSError as error:
-        raise NotWritable(f"cannot write {path}: {error.strerror or error}; choose another place") from error
+        raise NotWritable(f"cannot write {path}: {_reason(error, path.parent)}; choose another place") from error
     finally:
         if path.parent.is_dir():
             partial.unlink(missing_ok=True)
+
+
+def _reason(error: OSError, folder: Path) -> str:
+    """Why nothing could be written to `folder`, in one line. Programs such as ffmpeg do not always say."""
+    if error.strerror:
+        return error.strerror
+    if folder.is_dir() and shutil.disk_usage(folder).free < _FULL_BYTES:
+        return os.strerror(errno.ENOSPC)
+    return " ".join(str(error).split())
 
 
 def _remove_abandoned(folder: Path) -> None:

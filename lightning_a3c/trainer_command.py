@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from pickle import UnpicklingError
 
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException  # type: ignore[attr-defined]
@@ -32,6 +33,7 @@ def run(args: list[str] | None) -> None:
         SystemExit: with a message for what the user can mend; 128 + the signal's number after a signal.
     """
     stop_on_signal = StopOnSignal()
+    threading.excepthook = _report_thread
     try:
         A3CCLI(
             args=args,
@@ -60,3 +62,9 @@ def run(args: list[str] | None) -> None:
         if (message := refusal(error)) is None:
             raise
         raise SystemExit(f"{PROGRAM}: {message}") from None
+
+
+def _report_thread(failed: threading.ExceptHookArgs) -> None:
+    """The traceback of a thread, unless it is TensorBoard's, whose error comes up in the main thread too."""
+    if not type(failed.thread).__module__.startswith("tensorboard."):
+        threading.__excepthook__(failed)

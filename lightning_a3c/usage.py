@@ -238,4 +238,5 @@ def _imported(path: str) -> Any:
 
 
 def _subclasses(base: type) -> set[type]:
-    return {base}.union(*(_subclasses(subclass) for subclass in base.__subclasses__()))
+    children: list[type] = base.__subclasses__()
+    return {base}.union(*map(_subclasses, children))
