@@ -3,13 +3,37 @@
 from __future__ import annotations
 
 import gc
+import os
+import signal
 import sys
+from io import TextIOWrapper
 
 from lightning_a3c import commands, fork_server
+from lightning_a3c.files import is_broken_pipe
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run a command line, that of the process if `args` is None."""
+    """Run a command line, that of the process if `args` is None.
+
+    Modules in the current folder are found, as with `python -m`, unless an installed one has the same name.
+    """
+    if os.getcwd() not in sys.path and not sys.flags.safe_path:
+        sys.path.append(os.getcwd())  # before the fork server starts, whose workers inherit it
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # where the locale has no γ, help is to be had too
+    try:
+        _run(args)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        raise SystemExit(128 + signal.SIGINT) from None
+    except BrokenPipeError:
+        if not is_broken_pipe(sys.stdout):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain at its end
+        raise SystemExit(128 + signal.SIGPIPE) from None  # as of any program whose reader has gone
+
+
+def _run(args: list[str] | None) -> None:
     given = sys.argv[1:] if args is None else args
     if given and given[0] in commands.COMMANDS:
         return commands.run(*given)

@@ -15,6 +15,10 @@ from lightning_fabric.utilities.types import _PATH
 from lightning_a3c.files import replacing
 
 
+class NotACheckpoint(ValueError):
+    """A file that torch can read holds something else than a checkpoint."""
+
+
 def require_loadable(values: Mapping[str, Any]) -> None:
     """Raises MisconfigurationException, naming the first of `values` that no checkpoint could give back."""
     for name, value in values.items():
@@ -40,11 +44,21 @@ class WholeCheckpoints(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None) -> None:
         if not _is_local_file_protocol(str(path)):
             return super().save_checkpoint(checkpoint, path, storage_options)
-        with replacing(path) as partial:
-            torch.save(checkpoint, partial)
+        with replacing(path) as partial, partial.open("wb") as file:  # given a path, torch hides why it cannot write
+            try:
+                torch.save(checkpoint, file)
+            except (
+                RuntimeError
+            ) as error:  # torch finds the file too short while it tidies up after the file's own error
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
 
     def load_checkpoint(
         self, path: _PATH, map_location: Any | None = lambda storage, loc: storage, weights_only: bool | None = None
     ) -> dict[str, Any]:
         """Tensors and plain values only, whatever was asked for."""
-        return super().load_checkpoint(path, map_location, weights_only=True)
+        checkpoint: Any = super().load_checkpoint(path, map_location, weights_only=True)
+        if not isinstance(checkpoint, dict) or not {"state_dict", "pytorch-lightning_version"} <= checkpoint.keys():
+            raise NotACheckpoint(f"ckpt_path {path} is not a checkpoint of this package, nor any of Lightning's")
+        return checkpoint

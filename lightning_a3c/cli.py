@@ -2,78 +2,73 @@
 
 from __future__ import annotations
 
-from operator import attrgetter, methodcaller
+import sys
+from collections.abc import Mapping
 from typing import Any
 
-import yaml
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
+from lightning_a3c.data import CollectorDataModule
 from lightning_a3c.files import require_checkpoint
-from lightning_a3c.module import SEED_OPTIMIZER
-from lightning_a3c.networks import NetworkFactory
+from lightning_a3c.keeping import keeping_options, named_checkpoint
+from lightning_a3c.learners import require_one_learner
+from lightning_a3c.module import A3CModule
+from lightning_a3c.parser import (
+    LINKED,
+    OneLineLightningParser,
+    add_linked_arguments,
+    errors_in_one_line,
+    require_seed,
+)
 from lightning_a3c.progress_bar import bar_options
-
-_LINKED = ("network", "optimizer", "lr_scheduler")  # arguments of the model that a config has at its top level
+from lightning_a3c.recording import SaveConfigAndMachine
+from lightning_a3c.usage import check_configs
 
 
 class A3CCLI(LightningCLI):
-    """`fit`, `validate` and `test` for `A3CModule` and `CollectorDataModule`."""
+    """`fit`, `validate`, `test` and `predict` for `A3CModule` and `CollectorDataModule`, or subclasses of them.
+
+    Takes what LightningCLI takes. With `subclass_mode_model=True` the option `--model` names a subclass of `A3CModule`,
+    with `subclass_mode_data=True` the option `--data` one of `CollectorDataModule`.
+    """
+
+    def __init__(
+        self, model_class: Any = A3CModule, datamodule_class: Any = CollectorDataModule, **options: Any
+    ) -> None:
+        defaults: dict[str, Any] = {
+            "parser_class": OneLineLightningParser,
+            "save_config_callback": SaveConfigAndMachine,
+            "save_config_kwargs": {"save_to_log_dir": False},  # it takes names that are free
+            "auto_configure_optimizers": False,
+        }
+        super().__init__(model_class, datamodule_class, **(defaults | options))
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument(
-            "--network",
-            type=NetworkFactory | None,
-            default=None,
-            help="built with the observation's shape and the number of actions; by default what suits the shape",
-        )
-        parser.add_optimizer_args()
-        parser.add_lr_scheduler_args()
-        parser.set_defaults({"optimizer": SEED_OPTIMIZER})
-        for name in _LINKED:
-            parser.link_arguments(name, f"model.{name}", _plain)
-        for name in ("observation_shape", "num_actions"):
-            parser.link_arguments("data.protocol", f"model.{name}", attrgetter(name), "instantiate")
-        parser.link_arguments("data.protocol", "model.protocol", methodcaller("plain"), "instantiate")
+        add_linked_arguments(parser, "model.init_args" if self.subclass_mode_model else "model")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        if args is None or not isinstance(args, Mapping):
+            check_configs(sys.argv[1:] if args is None else args, LINKED)
         super().parse_arguments(parser, args)
-        config = self.config[self.config["subcommand"]]
-        for file in config.get("config") or ():
-            _refuse_linked(str(file), yaml.safe_load(file.get_content()))
-        path = config.get("ckpt_path")
-        if path in (None, "last", "best", "hpc", "registry"):
-            return
-        try:
-            require_checkpoint(path)
-        except ValueError as error:
-            raise SystemExit(f"lightning-a3c: {error}") from None
+        config = self.config.get(str(self.config.get("subcommand")), self.config)
+        require_seed(config["seed_everything"])
+        if config.get("ckpt_path") not in (None, "last", "best", "hpc", "registry"):
+            with errors_in_one_line():
+                require_checkpoint(config["ckpt_path"])
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        return super().instantiate_trainer(**kwargs, **bar_options(self.config_init[self.subcommand]["trainer"]))
+        config = self.config_init.get(str(self.subcommand), self.config_init)
+        options = {**config["trainer"], **kwargs}
+        if self.subcommand == "fit":
+            options |= keeping_options(options)
+        trainer = super().instantiate_trainer(**(options | bar_options(options)))
+        require_one_learner(trainer)
+        if config.get("ckpt_path") is not None:
+            config["ckpt_path"] = named_checkpoint(config["ckpt_path"], trainer, str(self.subcommand))
+        return trainer
 
     def instantiate_classes(self) -> None:
-        try:
+        with errors_in_one_line():
             super().instantiate_classes()
             self.model.configure_optimizers()  # what is wrong with them is told before any file is written
-        except ValueError as error:  # a value out of range: the message says it all, a traceback would hide it
-            raise SystemExit(f"lightning-a3c: {error}") from None
-
-
-def _refuse_linked(path: str, config: Any) -> None:
-    """jsonargparse would overwrite these without a word."""
-    for name in _LINKED:
-        if isinstance(config, dict) and name in (config.get("model") or {}):
-            raise SystemExit(
-                f"lightning-a3c: {path} sets model.{name}; write {name} at the top level of the file instead"
-            )
-
-
-def _plain(spec: Any) -> Any:
-    """Dicts instead of namespaces, and lists instead of tuples, as the saved config will have them."""
-    if not hasattr(spec, "as_dict"):
-        return spec
-    plain = spec.as_dict()
-    arguments = plain.get("init_args") or {}
-    plain["init_args"] = {name: list(value) if isinstance(value, tuple) else value for name, value in arguments.items()}
-    return plain

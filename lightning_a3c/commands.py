@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import sys
-from argparse import ArgumentParser
 from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
 
-from lightning_a3c.files import NotWritable, replacing, require_checkpoint
+from lightning_a3c.files import refusal, replacing, require_checkpoint
+from lightning_a3c.usage import OneLineParser
 
 
 def plot(args: list[str]) -> None:
@@ -20,7 +20,7 @@ def plot(args: list[str]) -> None:
     from lightning_a3c.plots import X_AXES, return_and_loss
     from lightning_a3c.runs import read_run
 
-    parser = ArgumentParser("lightning-a3c plot", description=plot.__doc__)
+    parser = OneLineParser("lightning-a3c plot", description=plot.__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run, such as runs/pong_data")
     parser.add_argument("--x", choices=list(X_AXES), default="env_steps", help="what the x-axis shows")
     parser.add_argument("--output", help="files to write, without suffix; default: curves, in the run's folder if one")
@@ -40,7 +40,7 @@ def report(args: list[str]) -> None:
     from lightning_a3c.report import write_report
     from lightning_a3c.runs import read_run
 
-    parser = ArgumentParser("lightning-a3c report", description=report.__doc__)
+    parser = OneLineParser("lightning-a3c report", description=report.__doc__)
     parser.add_argument("run", metavar="RUN", help="folder of a run, such as runs/pong_data")
     parser.add_argument("--output", help="HTML file to write; default: report.html in the run's folder")
     given = parser.parse_args(args)
@@ -58,13 +58,19 @@ def play(args: list[str]) -> None:
     from lightning_a3c.policies import SoftmaxPolicy
     from lightning_a3c.video import record_episode
 
-    parser = ArgumentParser("lightning-a3c play", description=play.__doc__, allow_abbrev=False)
+    parser = OneLineParser("lightning-a3c play", description=play.__doc__, allow_abbrev=False)
     parser.add_argument("--ckpt_path", required=True, help="checkpoint of a run")
     parser.add_argument("--episodes", type=int, default=1, help="how many to show, one after the other")
     parser.add_argument("--greedy", action="store_true", help="take the likeliest action instead of sampling")
     parser.add_argument("--seed", type=int, default=0, help="of the environment and the sampling")
     parser.add_argument("--video", metavar="FILE.mp4", help="record one episode instead of opening a window")
     given = parser.parse_args(args)
+    if given.episodes < 1:
+        raise ValueError(f"--episodes must be >= 1, got {given.episodes}")
+    if not 0 <= given.seed < 2**32:
+        raise ValueError(f"--seed must be in 0 … {2**32 - 1}, got {given.seed}")
+    if given.video is not None and Path(given.video).suffix.lower() != ".mp4":
+        raise ValueError(f"--video must name an .mp4 file, got {given.video}")
     require_checkpoint(given.ckpt_path)
     if given.video is None and not has_display():
         raise ValueError("there is no display to open a window on; record instead: --video FILE.mp4")
@@ -101,5 +107,9 @@ def run(command: str, *args: str) -> None:
     """Run one of `COMMANDS`; what the user can mend ends in one line instead of a traceback."""
     try:
         COMMANDS[command](list(args))
-    except (ValueError, NotWritable) as error:
+    except ValueError as error:
         raise SystemExit(f"lightning-a3c {command}: {error}") from None
+    except OSError as error:
+        if (message := refusal(error)) is None:
+            raise
+        raise SystemExit(f"lightning-a3c {command}: {message}") from None

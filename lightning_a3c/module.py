@@ -18,6 +18,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from lightning_a3c.checkpoints import WholeCheckpoints, require_loadable
+from lightning_a3c.learners import require_one_learner
 from lightning_a3c.losses import A2CLoss, LossTerms
 from lightning_a3c.network_checks import check_network, evaluating, training_differences
 from lightning_a3c.networks import MLP, AtariA2C, Bounds, build_network, class_path_of, orthogonal_init
@@ -175,11 +176,7 @@ class A3CModule(pl.LightningModule):
         and takes note of what the data play.
         """
         trainer, precision = self.trainer, self.trainer.precision_plugin.precision
-        if trainer.world_size > 1:
-            raise MisconfigurationException(
-                f"trainer.devices × trainer.num_nodes must be 1, got {trainer.num_devices} × {trainer.num_nodes}: "
-                "there is one learner, on one device; data.num_workers uses more cores"
-            )
+        require_one_learner(trainer)
         if (trainer.gradient_clip_val or 0) < 0:
             raise MisconfigurationException(f"trainer.gradient_clip_val must be >= 0, got {trainer.gradient_clip_val}")
         if precision not in _PRECISIONS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +24,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from lightning_a3c.data import CollectorDataModule
 from lightning_a3c.earlier_runs import CheckpointFolders
 from lightning_a3c.evaluation import Episode
-from lightning_a3c.files import NotWritable, replacing
+from lightning_a3c.files import NotWritable, replacing, write_beside
 from lightning_a3c.module import A3CModule
 from lightning_a3c.playback import require_rendering
 from lightning_a3c.types import Prediction
@@ -202,8 +203,11 @@ class SaveConfigAndMachine(SaveConfigCallback):
     """Keeps what a run of the command line was: its configuration, and in `machine.json` where and when it ran.
 
     Lightning puts the configuration into the first logger's folder; here it goes into the others' too, of which
-    `report` reads the CSV logger's. Sets the checkpoints of an earlier run aside once training has begun: the first
-    batch is there, so that nothing can be refused any more. Not for scripts, which hold paths of several runs.
+    `report` reads the CSV logger's. What is there under these names stays; the new files then get numbers. Give it
+    `save_to_log_dir=False`, or Lightning writes the configuration too.
+
+    Sets the checkpoints of an earlier run aside once training has begun: the first batch is there, so that nothing can
+    be refused any more. Not for scripts, which hold paths of several runs.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -212,15 +216,13 @@ class SaveConfigAndMachine(SaveConfigCallback):
         self._has_begun = False
 
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if stage != "fit" and not trainer.loggers:
+            return
         started = datetime.now(UTC).isoformat(timespec="milliseconds")
         about = json.dumps({"started": started} | machine(), indent=2) + "\n"
+        config = self.parser.dump(self.config, skip_none=False)
         for folder in log_folders(trainer):
-            config = folder / self.config_filename
-            if not config.exists():
-                with replacing(config) as partial:
-                    self.parser.save(self.config, str(partial), skip_none=False, multifile=False)
-            with replacing(folder / "machine.json") as partial:
-                partial.write_text(about)
+            _keep(folder, {self.config_filename: config, "machine.json": about})
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -240,6 +242,14 @@ def log_folders(trainer: pl.Trainer) -> list[Path]:
     """The folder of each logger that writes files, each once, the first logger's first."""
     folders = [trainer.log_dir, *(getattr(logger, "log_dir", None) for logger in trainer.loggers)]
     return list(dict.fromkeys(Path(folder) for folder in folders if folder is not None))
+
+
+def _keep(folder: Path, files: Mapping[str, str]) -> None:
+    """Write texts into a folder that may hold other files of the same names."""
+    for name, text in files.items():
+        written = write_beside(folder / name, text)
+        if written.name != name:
+            rank_zero_info(f"{folder / name} was there before and stays; this run's is {written}")
 
 
 def machine() -> dict[str, str | int | float]:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 from dataclasses import dataclass
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -57,19 +58,19 @@ class Run:
     @property
     def config(self) -> str | None:
         """The configuration file that the command line saved, as text."""
-        path = self.log_folder / "config.yaml"
+        path = _latest(self.log_folder / "config.yaml")
         return path.read_text() if path.exists() else None
 
     @property
     def machine(self) -> dict[str, Any] | None:
         """Where the run ran, as the command line noted it."""
-        path = self.log_folder / "machine.json"
+        path = _latest(self.log_folder / "machine.json")
         return _read_json(path) if path.exists() else None
 
     @property
     def solved_bound(self) -> float | None:
         """The bound of `StopWhenSolved` in the configuration."""
-        trainer = _read_yaml(self.log_folder / "config.yaml").get("trainer")
+        trainer = _read_yaml(_latest(self.log_folder / "config.yaml")).get("trainer")
         callbacks = trainer.get("callbacks") if isinstance(trainer, dict) else None
         for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
             if isinstance(callback, dict) and str(callback.get("class_path", "")).endswith(".StopWhenSolved"):
@@ -188,7 +189,7 @@ def _is_fresh(log_folder: Path, columns: dict[str, np.ndarray], older: dict[str,
     The command line's configuration says so. Without one, a log that begins no later than the older one did, or within
     the first interval of its own rows, counts as a fresh one.
     """
-    config = _read_yaml(log_folder / "config.yaml")
+    config = _read_yaml(_latest(log_folder / "config.yaml"))
     if "ckpt_path" in config:
         return config["ckpt_path"] is None
     step = columns.get("step", np.empty(0))
@@ -240,7 +241,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _started(log_folder: Path) -> str | None:
     """When the run that logs to a folder began, as the command line noted it; sorts by time."""
-    path = log_folder / "machine.json"
+    path = _latest(log_folder / "machine.json")
     noted = _read_json(path) if path.exists() else None
     return str(noted["started"]) if isinstance(noted, dict) and "started" in noted else None
 
@@ -264,3 +265,10 @@ def _version(log_folder: Path) -> int:
 def _age(path: Path) -> tuple[float, str]:
     """Sorts the newest first."""
     return -path.stat().st_mtime, str(path)
+
+
+def _latest(path: Path) -> Path:
+    """`path`, or the last of `name_1`, `name_2`, … beside it: a run counts up where such files were before it."""
+    numbers = takewhile(lambda number: path.with_stem(f"{path.stem}_{number}").exists(), count(1))
+    last = max(numbers, default=None)
+    return path if last is None else path.with_stem(f"{path.stem}_{last}")

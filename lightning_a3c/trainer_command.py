@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import signal
+import threading
 from pickle import UnpicklingError
 
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException  # type: ignore[attr-defined]
 
 from lightning_a3c.callbacks import StopOnSignal
+from lightning_a3c.checkpoints import NotACheckpoint
 from lightning_a3c.cli import A3CCLI
 from lightning_a3c.commands import COMMANDS
-from lightning_a3c.data import CollectorDataModule
-from lightning_a3c.files import NotWritable
-from lightning_a3c.module import A3CModule, CheckpointMismatch, NonFiniteLoss
+from lightning_a3c.files import refusal
+from lightning_a3c.module import CheckpointMismatch, NonFiniteLoss
 from lightning_a3c.pool import WorkerError
 from lightning_a3c.progress_bar import ProgressLines
-from lightning_a3c.recording import SaveConfigAndMachine, SaveTestResults, WritePredictions
+from lightning_a3c.recording import SaveTestResults, WritePredictions
 from lightning_a3c.shared_tensors import NoFreeSharedMemory
+from lightning_a3c.usage import PROGRAM
+from lightning_a3c.version import __version__
 
 ERRORS = (
-    *(CheckpointMismatch, MisconfigurationException, NoFreeSharedMemory, NonFiniteLoss, NotWritable, WorkerError),
-    UnpicklingError,  # a checkpoint holds more than tensors and plain values
+    *(CheckpointMismatch, MisconfigurationException, NoFreeSharedMemory, NonFiniteLoss, NotACheckpoint, WorkerError),
 )
 
 
@@ -31,20 +33,20 @@ def run(args: list[str] | None) -> None:
         SystemExit: with a message for what the user can mend; 128 + the signal's number after a signal.
     """
     stop_on_signal = StopOnSignal()
+    threading.excepthook = _report_thread
     try:
         A3CCLI(
-            A3CModule,
-            CollectorDataModule,
             args=args,
             seed_everything_default=0,
             trainer_defaults={
                 "callbacks": [ProgressLines(), SaveTestResults(), WritePredictions(), stop_on_signal],
                 "devices": 1,  # Lightning would take every GPU
             },
-            auto_configure_optimizers=False,
-            parser_kwargs={"allow_abbrev": False, "description": f"Train A3C agents. Also: {', '.join(COMMANDS)}"},
-            save_config_callback=SaveConfigAndMachine,
-            save_config_kwargs={"overwrite": True},
+            parser_kwargs={
+                "prog": PROGRAM,
+                "description": f"Train A3C agents. Also: {', '.join(COMMANDS)}",
+                "version": __version__,
+            },
         )
     except SIGTERMException:
         raise SystemExit(128 + stop_on_signal.received) from None  # Lightning alone would report success
@@ -52,5 +54,17 @@ def run(args: list[str] | None) -> None:
         if isinstance(stop.__context__, KeyboardInterrupt):  # where Lightning's own code is 1
             raise SystemExit(128 + signal.SIGINT) from None
         raise
+    except UnpicklingError as error:  # a checkpoint holds more than tensors and plain values
+        raise SystemExit(f"{PROGRAM}: {str(error).splitlines()[0]}") from None
     except ERRORS as error:
-        raise SystemExit(f"lightning-a3c: {error}") from None
+        raise SystemExit(f"{PROGRAM}: {error}") from None
+    except OSError as error:
+        if (message := refusal(error)) is None:
+            raise
+        raise SystemExit(f"{PROGRAM}: {message}") from None
+
+
+def _report_thread(failed: threading.ExceptHookArgs) -> None:
+    """The traceback of a thread, unless it is TensorBoard's, whose error comes up in the main thread too."""
+    if not type(failed.thread).__module__.startswith("tensorboard."):
+        threading.__excepthook__(failed)

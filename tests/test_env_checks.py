@@ -239,7 +239,7 @@ def test_a_lost_life_is_all_that_is_read_of_info() -> None:
     ],
 )
 def test_a_number_below_its_space_is_not_coded_as_another(space: Any, observation: Any) -> None:
-    with pytest.raises(BadEnvironment, match="sub-environment 0: step gave the observation .* its space is"):
+    with pytest.raises(BadEnvironment, match=r"sub-environment 0: step gave the observation .* its space is"):
         step_once(steps=[{"observation": observation}], space=space, first=space.sample())
 
 

@@ -109,7 +109,15 @@ ROOMS = {
     "plots": only("numpy", "matplotlib", "runs"),
     "report": only("numpy", "jinja2", "files", "plots", "progress", "runs"),
     "commands": never("pytorch_lightning", "matplotlib", "jinja2", "cli"),
-    "cli": only("pytorch_lightning", "yaml", "files", "module", "networks", "progress_bar", never=["multiprocessing"]),
+    "usage": only("yaml"),
+    "parser": only("pytorch_lightning", "commands", "module", "networks", "usage"),
+    "keeping": only("pytorch_lightning", "lightning_utilities"),
+    "learners": only("pytorch_lightning", "lightning_fabric"),
+    "cli": only(
+        *("pytorch_lightning", "data", "files", "keeping", "learners", "module", "parser", "progress_bar", "recording"),
+        "usage",
+        never=["multiprocessing"],
+    ),
 }
 ENTRANCES = {"__init__", "__main__", "version"}
 

@@ -1,0 +1,242 @@
+"""What is wrong with a command line or a configuration file, in one line with the nearest right name.
+
+Turns the many lines of argparse and jsonargparse into one. Knows no option itself.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import pkgutil
+import re
+import sys
+from argparse import ArgumentParser
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+PROGRAM = "lightning-a3c"
+USAGE_ERROR = 2
+"""The exit code, as argparse has it."""
+
+
+class OneLineParser(ArgumentParser):
+    """An `ArgumentParser` whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        refuse(self.prog, one_line(message, re.findall(r"--[\w-]+", self.format_help())))
+
+
+def refuse(program: str, message: str) -> NoReturn:
+    """End the process with one line on standard error."""
+    sys.stderr.write(f"{program}: {message}; see {program} --help\n")
+    raise SystemExit(USAGE_ERROR)
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """`; did you mean …?` with the nearest of `names`, or nothing where none is near."""
+    near = get_close_matches(name, sorted({*names} - {name}), n=1, cutoff=0.7)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def one_line(message: str, options: Iterable[str], commands: Iterable[str] = ()) -> str:
+    """The error of argparse or jsonargparse without the types that were tried in vain, and with the nearest name.
+
+    Args:
+        message: what the parser says, of any number of lines.
+        options: the names that it knows.
+        commands: further words that may come first.
+    """
+    for pattern, explain in _EXPLANATIONS:
+        if found := re.search(pattern, message):
+            return explain(found, message, [*options], [*commands])
+    return " ".join(message.split())
+
+
+def check_configs(args: Sequence[str], linked: Sequence[str]) -> None:
+    """Refuse configuration files among `args` that cannot be read, that hold no options, or that set `linked` ones.
+
+    Args:
+        args: a command line.
+        linked: arguments of the model that belong at the top level, where they would be overwritten without a word.
+    """
+    for name in _config_names(args):
+        if "://" in name or name.lstrip().startswith("{"):
+            continue  # elsewhere, or the content itself: the parser's own errors will do
+        content = read_config(Path(name))
+        model = content.get("model")
+        for key in linked:
+            if isinstance(model, Mapping) and key in model:
+                raise SystemExit(
+                    f"{PROGRAM}: {name} sets model.{key}; write {key} at the top level of the file instead"
+                )
+
+
+def read_config(path: Path) -> Mapping[str, Any]:
+    """The options in a configuration file."""
+    if not path.exists():
+        refuse(PROGRAM, f"config {path} does not exist{_nearest_file(path)}")
+    if path.is_dir():
+        refuse(PROGRAM, f"config {path} is a folder{_nearest_file(path / 'config.yaml')}")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        refuse(PROGRAM, f"config {path} cannot be read: {error.strerror or error}")
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        tab = mark is not None and mark.buffer is not None and mark.buffer[mark.pointer : mark.pointer + 1] == "\t"
+        why = "YAML indents with spaces, and this is a tab" if tab else " ".join(str(error.problem).split())
+        refuse(PROGRAM, f"config {path}{where} is not YAML: {why}")
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        refuse(PROGRAM, f"config {path} is not YAML: {' '.join(str(error).split())}")
+    if content is None:
+        refuse(PROGRAM, f"config {path} is empty; begin with what `--print_config` prints")
+    if not isinstance(content, Mapping):
+        refuse(PROGRAM, f"config {path} holds {type(content).__name__}, not options such as `data: {{num_workers: 2}}`")
+    return content
+
+
+def _config_names(args: Sequence[str]) -> list[str]:
+    flags = ("-c", "--config")
+    separate = [value for flag, value in pairwise(args) if flag in flags]
+    return separate + [argument.partition("=")[2] for argument in args if argument.startswith("--config=")]
+
+
+def _nearest_file(path: Path) -> str:
+    """A file whose name, and a folder whose name, differ little from those of `path`."""
+    folder = path.parent
+    if not folder.is_dir() and folder.parent.is_dir():
+        near = get_close_matches(folder.name, [p.name for p in folder.parent.iterdir() if p.is_dir()], n=1)
+        folder = folder.parent / near[0] if near else folder
+    if not folder.is_dir():
+        return ""
+    return did_you_mean(str(folder / path.name), [str(p) for p in folder.iterdir() if p.is_file()]) or (
+        f"; did you mean {folder / path.name}?" if (folder / path.name).is_file() else ""
+    )
+
+
+def _unknown_options(found: re.Match[str], message: str, options: list[str], commands: list[str]) -> str:
+    words = found[1].split()
+    unknown = [word.partition("=")[0] for word in words if word.startswith("-")]
+    if not unknown:
+        return f"unexpected argument {words[0]}"
+    return f"unknown option {unknown[0]}{did_you_mean(unknown[0].lstrip('-'), (name.lstrip('-') for name in options))}"
+
+
+def _unknown_key(found: re.Match[str], message: str, options: list[str], commands: list[str]) -> str:
+    return f"unknown option {found[1]}{did_you_mean(found[1], options)}"
+
+
+def _choice(found: re.Match[str], message: str, options: list[str], commands: list[str]) -> str:
+    what, value = found[1], found[2]
+    choices = [*re.findall(r"'([^']*)'", found[3]), *commands]
+    what = "command" if what == "subcommand" else what
+    return f"{what} must be one of {', '.join(choices)}, got {value!r}{did_you_mean(value, choices)}"
+
+
+def _literal(found: re.Match[str], message: str, options: list[str], commands: list[str]) -> str:
+    choices = [
+        str(c) for kind in re.findall(r"Expected a typing\.Literal(\[.*?\])", message) for c in ast.literal_eval(kind)
+    ]
+    value = _value(message)
+    return f"{_key(message)} must be one of {', '.join(choices)}, got {value!r}{did_you_mean(value, choices)}"
+
+
+def _unknown_argument(found: re.Match[str], message: str, options: list[str], commands: list[str]) -> str:
+    path = found[1] or found[3]
+    try:
+        names = list(inspect.signature(_imported(path)).parameters)
+    except (AttributeError, ImportError, TypeError, ValueError):
+        names = []
+    unknown = found[2]
+    return f"{_key(message)}: Option {unknown!r} is not accepted by {path}{did_you_mean(unknown, names)}"
+
+
+def _unknown_attribute(found: re.Match[str], message: str, options: list[str], commands: list[str]) -> str:
+    module, name = import_module(found[1]), found[2]
+    near = did_you_mean(name, {*dir(module), *getattr(module, "__all__", ())}).replace("mean ", f"mean {found[1]}.")
+    return f"{_key(message)}: module {found[1]} has no {name}{near}"
+
+
+def _unknown_module(found: re.Match[str], message: str, options: list[str], commands: list[str]) -> str:
+    parent, _, name = found[1].rpartition(".")
+    path = import_module(parent).__path__ if parent else None
+    near = did_you_mean(name, (module.name for module in pkgutil.iter_modules(path)))
+    near = near.replace("mean ", f"mean {parent}.") if parent else near
+    hint = near or "; it is neither installed nor in the current folder nor in PYTHONPATH"
+    return f"{_key(message)}: no module named {found[1]}{hint}"
+
+
+def _unknown_class(found: re.Match[str], message: str, options: list[str], commands: list[str]) -> str:
+    value = found[1].strip()
+    bases = []
+    for path in re.findall(r"<class '([\w.]+)'>", message.partition("Subtypes: ")[2].partition("\n")[0]):
+        try:
+            bases.append(_imported(path))
+        except (AttributeError, ImportError, ValueError):
+            continue  # a built-in type
+    names = {subclass.__name__ for base in bases for subclass in _subclasses(base)}
+    kinds = _types(message)
+    expected = f"expected {kinds} or " if kinds else ""
+    return f"{_key(message)}: {expected}a class path, got {value!r}{did_you_mean(value, names)}"
+
+
+def _no_subclass(found: re.Match[str], message: str, options: list[str], commands: list[str]) -> str:
+    return f"{_key(message)}: {_value(message)} is no subclass of {found[1]}"
+
+
+def _wrong_type(found: re.Match[str], message: str, options: list[str], commands: list[str]) -> str:
+    return f"{_key(message)} must be {_types(message)}, got {_value(message)!r}"
+
+
+_EXPLANATIONS = (  # the more a pattern tells, the earlier it comes
+    (r"unrecognized arguments: (.*)", _unknown_options),
+    (r"does not accept option '([\w.]+)'", _unknown_key),
+    (r"^Option '([\w.]+)' is not accepted", _unknown_key),
+    (r"argument ([\w./-]+): invalid choice: '([^']*)' \(choose from (.*)\)", _choice),
+    (r"class_path '([\w.]+)':\s+Option '(\w+)' is not accepted()", _unknown_argument),
+    (r"()Option '(\w+)' is not accepted. Got value: Namespace\(class_path='([\w.]+)'", _unknown_argument),
+    (r"module '([\w.]+)' has no attribute '(\w+)'", _unknown_attribute),
+    (r"No module named '([\w.]+)'", _unknown_module),
+    (r"Import path .*does not correspond to a subclass of (\w+)", _no_subclass),
+    (r"Expected a typing\.Literal\[", _literal),
+    (r"Expected a dot import path string: (\S+)", _unknown_class),
+    (r"Expected an? <class '", _wrong_type),
+)
+
+
+def _key(message: str) -> str:
+    """The option that an error is about, as it was given where that is known."""
+    found = re.search(r'Parser key "([^"]*)"', message)
+    name = found[1] if found else ""
+    given = [argument.partition("=")[0] for argument in sys.argv[1:] if argument.startswith("--")]
+    return next((option for option in given if f".{option.lstrip('-')}".endswith(f".{name}")), f"--{name}")
+
+
+def _value(message: str) -> str:
+    """What was given, shortened: it may be a whole section."""
+    found = re.search(r"(?:Given value|Got value): (.*)", message)
+    value = found[1] if found else ""
+    return value if len(value) <= 100 else f"{value[:97]}..."
+
+
+def _types(message: str) -> str:
+    """The plain types that were expected, None left out."""
+    names = [path.rpartition(".")[2] for path in re.findall(r"Expected an? <class '([\w.]+)'>", message)]
+    return " or ".join(dict.fromkeys(name for name in names if name not in ("NoneType", "Iterable")))
+
+
+def _imported(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(module), name)
+
+
+def _subclasses(base: type) -> set[type]:
+    children: list[type] = base.__subclasses__()
+    return {base}.union(*map(_subclasses, children))
