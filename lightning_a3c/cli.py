@@ -62,7 +62,10 @@ class A3CCLI(LightningCLI):
         options = {**config["trainer"], **kwargs}
         if self.subcommand == "fit":
             options |= keeping_options(options)
-        trainer = super().instantiate_trainer(**(options | bar_options(options)))
+        try:
+            trainer = super().instantiate_trainer(**(options | bar_options(options)))
+        except TypeError as error:  # `devices: two`
+            raise ValueError(f"trainer: {error}") from error
         require_one_learner(trainer)
         if config.get("ckpt_path") is not None:
             config["ckpt_path"] = named_checkpoint(config["ckpt_path"], trainer, str(self.subcommand))

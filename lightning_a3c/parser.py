@@ -79,7 +79,7 @@ def errors_in_one_line() -> Iterator[None]:
     try:
         yield
     except (ValueError, ModuleNotFoundError) as error:
-        raise SystemExit(f"{PROGRAM}: {' '.join(str(error).split())}") from None
+        raise SystemExit(f"{PROGRAM}: {one_line(str(error), ()) if 'class_path' in str(error) else error}") from None
 
 
 def _plain(spec: Any) -> Any:

@@ -34,7 +34,7 @@ class OneLineParser(ArgumentParser):
 
 def refuse(program: str, message: str) -> NoReturn:
     """End the process with one line on standard error."""
-    sys.stderr.write(f"{program}: {message}; see {program} --help\n")
+    sys.stderr.write(f"{program}: {message} (see {program} --help)\n")
     raise SystemExit(USAGE_ERROR)
 
 
@@ -109,16 +109,14 @@ def _config_names(args: Sequence[str]) -> list[str]:
 
 
 def _nearest_file(path: Path) -> str:
-    """A file whose name, and a folder whose name, differ little from those of `path`."""
+    """A hint at a file whose name and folder differ little from those of `path`."""
     folder = path.parent
     if not folder.is_dir() and folder.parent.is_dir():
         near = get_close_matches(folder.name, [p.name for p in folder.parent.iterdir() if p.is_dir()], n=1)
         folder = folder.parent / near[0] if near else folder
-    if not folder.is_dir():
-        return ""
-    return did_you_mean(str(folder / path.name), [str(p) for p in folder.iterdir() if p.is_file()]) or (
-        f"; did you mean {folder / path.name}?" if (folder / path.name).is_file() else ""
-    )
+    if (folder / path.name).is_file():
+        return f"; did you mean {folder / path.name}?"
+    return did_you_mean(str(folder / path.name), map(str, folder.iterdir())) if folder.is_dir() else ""
 
 
 def _unknown_options(found: re.Match[str], message: str, options: list[str], commands: list[str]) -> str:
@@ -126,7 +124,8 @@ def _unknown_options(found: re.Match[str], message: str, options: list[str], com
     unknown = [word.partition("=")[0] for word in words if word.startswith("-")]
     if not unknown:
         return f"unexpected argument {words[0]}"
-    return f"unknown option {unknown[0]}{did_you_mean(unknown[0].lstrip('-'), (name.lstrip('-') for name in options))}"
+    known = ("--" + name.removeprefix("--") for name in options)
+    return f"unknown option {unknown[0]}{did_you_mean(unknown[0], known)}"
 
 
 def _unknown_key(found: re.Match[str], message: str, options: list[str], commands: list[str]) -> str:
@@ -182,13 +181,16 @@ def _unknown_class(found: re.Match[str], message: str, options: list[str], comma
         except (AttributeError, ImportError, ValueError):
             continue  # a built-in type
     names = {subclass.__name__ for base in bases for subclass in _subclasses(base)}
-    kinds = _types(message)
-    expected = f"expected {kinds} or " if kinds else ""
-    return f"{_key(message)}: {expected}a class path, got {value!r}{did_you_mean(value, names)}"
+    kinds = " or ".join(filter(None, [_types(message), "a class path"]))
+    return f"{_key(message)} must be {kinds}, got {value!r}{did_you_mean(value, names)}"
 
 
 def _no_subclass(found: re.Match[str], message: str, options: list[str], commands: list[str]) -> str:
     return f"{_key(message)}: {_value(message)} is no subclass of {found[1]}"
+
+
+def _not_built(found: re.Match[str], message: str, options: list[str], commands: list[str]) -> str:
+    return f"{found[1]}: {found[2]}"
 
 
 def _wrong_type(found: re.Match[str], message: str, options: list[str], commands: list[str]) -> str:
@@ -207,16 +209,19 @@ _EXPLANATIONS = (  # the more a pattern tells, the earlier it comes
     (r"Import path .*does not correspond to a subclass of (\w+)", _no_subclass),
     (r"Expected a typing\.Literal\[", _literal),
     (r"Expected a dot import path string: (\S+)", _unknown_class),
+    (r"class_path '([\w.]+)':\s+(?!Parser key|Not a valid)(.+)", _not_built),
     (r"Expected an? <class '", _wrong_type),
 )
 
 
 def _key(message: str) -> str:
     """The option that an error is about, as it was given where that is known."""
-    found = re.search(r'Parser key "([^"]*)"', message)
-    name = found[1] if found else ""
+    names = re.findall(r'Parser key "([^"]*)"', message) or [""]
     given = [argument.partition("=")[0] for argument in sys.argv[1:] if argument.startswith("--")]
-    return next((option for option in given if f".{option.lstrip('-')}".endswith(f".{name}")), f"--{name}")
+    for option in given:
+        if f".{option.removeprefix('--')}".endswith(f".{names[-1]}"):
+            return option
+    return "--" + ".".join(names)
 
 
 def _value(message: str) -> str:
