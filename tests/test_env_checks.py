@@ -72,7 +72,12 @@ class Recycles(gymnasium.Env[Any, Any]):
 
 
 gymnasium.register("Gives-v0", entry_point="tests.test_env_checks:Gives", disable_env_checker=True)
-gymnasium.register("Recycles-v0", entry_point="tests.test_env_checks:Recycles", max_episode_steps=3)
+gymnasium.register(
+    "Recycles-v0",
+    entry_point="tests.test_env_checks:Recycles",
+    max_episode_steps=3,
+    disable_env_checker=True,  # it would complain
+)
 gymnasium.register("Observed-v0", entry_point="tests.test_env_checks:Observed", disable_env_checker=True)
 
 
@@ -239,7 +244,7 @@ def test_a_lost_life_is_all_that_is_read_of_info() -> None:
     ],
 )
 def test_a_number_below_its_space_is_not_coded_as_another(space: Any, observation: Any) -> None:
-    with pytest.raises(BadEnvironment, match="sub-environment 0: step gave the observation .* its space is"):
+    with pytest.raises(BadEnvironment, match=r"sub-environment 0: step gave the observation .* its space is"):
         step_once(steps=[{"observation": observation}], space=space, first=space.sample())
 
 
