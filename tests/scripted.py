@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 import gymnasium
 import numpy as np
+import torch
 from gymnasium import spaces
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 from torch import Tensor
@@ -181,6 +182,16 @@ class UnseededEnv(SeededLengthEnv):
         return np.array([random.random()], dtype=np.float32), *rest
 
 
+class GlobalDrawsEnv(SeededLengthEnv):
+    """Draws from, and seeds, the random numbers that belong to the whole process."""
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        random.seed(1)
+        np.random.seed(1)
+        torch.manual_seed(1)
+        return super().reset(**kwargs)
+
+
 class NumberPolicy:
     """Values a state at the number it shows, and acts with that number's parity."""
 
@@ -199,6 +210,7 @@ for _id, _name in (
     ("Slow-v0", "SlowEnv"),
     ("Misbehaving-v0", "Misbehaving"),
     ("Unseeded-v0", "UnseededEnv"),
+    ("DrawsGlobally-v0", "GlobalDrawsEnv"),
     ("ChaoticCartPole-v0", "ChaoticCartPole"),
 ):
     if _id not in gymnasium.registry:

@@ -134,3 +134,28 @@ def test_what_no_checkpoint_can_give_back_is_refused_before_training(tmp_path: P
         trainer.fit(module, datamodule=data)
     assert not list(tmp_path.iterdir())
     pl.Trainer(**silent, enable_checkpointing=False, enable_model_summary=False).fit(module, datamodule=data)
+
+
+def test_a_function_among_an_environments_arguments_trains_and_is_kept_in_no_checkpoint(tmp_path: Path) -> None:
+    kwargs = {"script": [((1.0, 1.0), "terminated")], "start": CallableNumber()}
+    data = CollectorDataModule(EnvConfig("tests.scripted:Scripted-v0", num_envs=2, kwargs=kwargs), num_workers=0)
+    module = A3CModule.for_data(data)
+    silent = {"accelerator": "cpu", "max_steps": 2, "logger": False, "enable_progress_bar": False}
+    with pytest.raises(
+        MisconfigurationException, match=r"^env\.kwargs .*CallableNumber.* enable_checkpointing to False"
+    ):
+        pl.Trainer(**silent, default_root_dir=tmp_path).fit(module, datamodule=data)
+    assert not list(tmp_path.iterdir())
+    trainer = pl.Trainer(**silent, enable_checkpointing=False, enable_model_summary=False)
+    trainer.fit(module, datamodule=data)
+    assert trainer.global_step == 2
+
+
+class CallableNumber:
+    """Zero, but none that pickle takes."""
+
+    def __init__(self) -> None:
+        self.function = lambda: 0
+
+    def __add__(self, other: float) -> float:
+        return other + self.function()

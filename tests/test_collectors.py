@@ -1,6 +1,7 @@
 """Collector processes and the dataset over them, with real environments and real processes."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 import gymnasium
+import numpy as np
 import pytest
 import torch
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
@@ -316,6 +318,85 @@ def test_workers_know_what_a_script_defines_and_registers_without_importing_it(
     command = [sys.executable, "script.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
     assert (done.returncode, done.stdout, done.stderr) == (0, "once\n0.0\n", "")
+
+
+CHANGES_THE_REGISTRY = """
+import threading
+from contextlib import closing
+
+import gymnasium
+from gymnasium.envs.registration import WrapperSpec
+
+from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig
+
+
+class Times(gymnasium.RewardWrapper, gymnasium.utils.RecordConstructorArgs):
+    def __init__(self, env, factor):
+        gymnasium.utils.RecordConstructorArgs.__init__(self, factor=factor)
+        super().__init__(env)
+        self.factor = factor
+
+    def reward(self, reward):
+        return self.factor * reward
+
+
+class Nested(gymnasium.Wrapper):
+    def __init__(self):
+        super().__init__(gymnasium.make("MountainCar-v0"))
+
+
+lock = threading.Lock()
+gymnasium.register("CannotBePickled-v0", entry_point=lambda: lock, kwargs={"lock": lock})
+gymnasium.registry["MountainCar-v0"].max_episode_steps = 3  # it is never solved so soon
+gymnasium.register("Nested-v0", entry_point="__main__:Nested")
+gymnasium.register(
+    "Times-v0",
+    entry_point="gymnasium.envs.classic_control:MountainCarEnv",
+    max_episode_steps=4,
+    additional_wrappers=(WrapperSpec("Times", "__main__:Times", {"factor": 5}),),
+)
+for env_id in ("MountainCar-v0", "Nested-v0", "Times-v0"):
+    data = CollectorDataModule(EnvConfig(env_id, num_envs=2), num_workers=1)
+    with closing(data.dataset(A3CModule.for_data(data).net)) as dataset:
+        report = next(iter(dataset)).report
+    ended = report.episode_lengths > 0
+    print(env_id, *{*report.episode_lengths[ended].tolist()}, *{*report.episode_returns[ended].tolist()})
+"""
+
+
+def test_workers_play_what_a_script_has_changed_in_gymnasiums_registry(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(CHANGES_THE_REGISTRY)
+    command = [sys.executable, "script.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert (done.stdout, done.stderr) == ("MountainCar-v0 3 -3.0\nNested-v0 3 -3.0\nTimes-v0 4 -20.0\n", "")
+
+
+def test_workers_repeat_no_warning_of_gymnasiums(capfd: pytest.CaptureFixture[str]) -> None:
+    kwargs = {"script": [((0.0,), "terminated")], "start": 2_000_000}  # above its space
+    with pytest.warns(UserWarning, match="not within the observation space"):
+        stream = dataset(env=EnvConfig("tests.scripted:Scripted-v0", num_envs=4, kwargs=kwargs), num_workers=1)
+    with closing(stream):
+        next(iter(stream))
+    assert capfd.readouterr().err == ""
+
+
+def test_an_id_alone_stands_for_its_config() -> None:
+    assert data(env="CartPole-v1").env == EnvConfig("CartPole-v1")
+
+
+@pytest.mark.parametrize("env", [None, 3, CartPoleEnv])
+def test_what_is_neither_an_id_nor_a_config_is_refused(env: object) -> None:
+    with pytest.raises(ValueError, match=r"^data\.env must be a Gymnasium id or an EnvConfig, got "):
+        data(env=env)
+
+
+def test_trying_an_environment_leaves_the_random_numbers_of_the_process_alone() -> None:
+    def states() -> list[object]:
+        return [random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()]
+
+    before = states()
+    data(env=EnvConfig("tests.scripted:DrawsGlobally-v0", num_envs=4))
+    assert states() == before
 
 
 def test_what_cannot_be_sent_to_workers_is_refused_before_any_starts() -> None:

@@ -72,7 +72,12 @@ class Recycles(gymnasium.Env[Any, Any]):
 
 
 gymnasium.register("Gives-v0", entry_point="tests.test_env_checks:Gives", disable_env_checker=True)
-gymnasium.register("Recycles-v0", entry_point="tests.test_env_checks:Recycles", max_episode_steps=3)
+gymnasium.register(
+    "Recycles-v0",
+    entry_point="tests.test_env_checks:Recycles",
+    max_episode_steps=3,
+    disable_env_checker=True,  # it would complain
+)
 gymnasium.register("Observed-v0", entry_point="tests.test_env_checks:Observed", disable_env_checker=True)
 
 

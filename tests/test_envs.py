@@ -416,7 +416,7 @@ def test_a_time_limit_in_steps_of_random_length_is_refused(register_atari):
         inspect(EnvConfig(env_id))
 
 
-@pytest.mark.parametrize("changes", [{"difficulty": 1}, {"mode": 2}, {"mode": 0}])
+@pytest.mark.parametrize("changes", [{"difficulty": 1}, {"mode": 4}, {"mode": 0}])
 def test_mode_and_difficulty_of_an_atari_id_are_played(make, register_atari, changes):
     env_id = register_atari("Changed-v0", **{"game": "breakout"} | changes)
     assert "stepped one by one" in remarks(EnvConfig(env_id))[0]

@@ -106,6 +106,18 @@ def test_an_environment_made_by_a_function_and_drawn_in_training_too_can_be_watc
     del gymnasium.registry["Made-v0"]
 
 
+@pytest.mark.parametrize("changes", [{}, {"difficulty": 1}], ids=["native", "one by one"])
+def test_a_watched_game_ends_with_the_time_limit_of_its_id(changes: dict[str, int]) -> None:
+    arguments = {"game": "pong", "frameskip": 4, "repeat_action_probability": 0.0} | changes
+    gymnasium.register("Short-v0", entry_point="ale_py.env:AtariEnv", max_episode_steps=7, kwargs=arguments)
+    config = EnvConfig("Short-v0")
+    env = make_watched_env(config)
+    *_, end = play_episode(env, policy_for(config), seed=0)
+    assert end.steps == 7
+    env.close()
+    del gymnasium.registry["Short-v0"]
+
+
 def test_a_window_shows_every_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     env = make_watched_env(EnvConfig("PongNoFrameskip-v4", atari=AtariConfig(noop_max=0)), window=True)
