@@ -83,6 +83,7 @@ class A3CModule(pl.LightningModule):
         observation_shape: tuple[int, ...],
         num_actions: int,
         protocol: dict[str, Any] | None = None,
+        # not NetworkFactory: jsonargparse, which loads what the command line saved, would make a function of a dict
         network: dict[str, Any] | nn.Module | Any = None,
         orthogonal: bool = False,
         entropy_weight: float = 0.01,

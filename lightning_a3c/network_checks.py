@@ -162,8 +162,8 @@ def _check_memory(net: nn.Module, asked: Tensor, before: dict[str, Tensor], afte
         changed = [name for name in changed if _is_same(before.get(name), fresh.get(name))]
     if changed:
         raise ValueError(
-            f"network {type(net).__name__} keeps something between calls in evaluation mode: asked the same again "
-            f"after another question, it differed in {', '.join(changed[:5])}; workers share its weights and may ask "
+            f"network {type(net).__name__} keeps state between calls in evaluation mode: given the same observations "
+            f"again after others, it differed in {', '.join(changed[:5])}; workers share its weights and may compute "
             "twice, so it must depend on the observations alone (recurrent networks are not supported yet)"
         )
 

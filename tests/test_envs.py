@@ -608,3 +608,41 @@ def test_a_checkpoint_says_which_argument_it_could_not_keep(register):
     assert plain["kwargs"] == {"fault": ["not kept: <built-in function len>", {"a": 1, 2: (3, None)}]}
     with pytest.raises(ValueError, match=r"lacks an argument of env\.kwargs .* <built-in function len>"):
         config_of(plain)
+
+
+class Shows(gymnasium.Env):
+    """Nothing but its observation space."""
+
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, observation_space):
+        self.observation_space = observation_space
+
+
+@pytest.mark.parametrize(
+    ("space", "bounds"),
+    [
+        (spaces.Box(0, 255, (16,), np.uint8), (0, 255)),
+        (spaces.Box(np.zeros(2, np.uint8), np.array([9, 200], np.uint8), dtype=np.uint8), (0, 200)),
+        (spaces.Box(-1, 1, (3, 40, 40), np.float32), (-1, 1)),
+        (spaces.Box(0, 1, (4,), np.float16), (0, 1)),
+        (spaces.Box(-2, 3, (4,), np.float64), (-2, 3)),
+        (spaces.Box(0, 65_535, (4,), np.int32), (0, 65_535)),
+        (spaces.Box(0, 65_536, (4,), np.int32), (None, None)),
+        (spaces.Box(-np.inf, np.inf, (4,), np.float32), (None, None)),
+        (spaces.Box(0, np.inf, (4,), np.float32), (None, None)),
+        (spaces.Box(-1, np.finfo(np.float32).max, (4,), np.float32), (None, None)),
+        (spaces.Box(np.array([-1, -2], np.float32), np.array([1, 2], np.float32)), (None, None)),
+        (spaces.Discrete(5), (0, 1)),
+        (spaces.MultiDiscrete([3, 4]), (0, 1)),
+        (spaces.Dict(a=spaces.Discrete(5), b=spaces.Box(0, 1, (2,), np.float32)), (0, 1)),
+        (spaces.Dict(a=spaces.Discrete(5), b=spaces.Box(0, 9, (2,), np.float32)), (None, None)),
+    ],
+)
+def test_the_protocol_has_the_bounds_that_all_elements_of_an_observation_share(space, bounds):
+    gymnasium.register("Shows-v0", entry_point=Shows, kwargs={"observation_space": space})
+    try:
+        protocol = inspect(EnvConfig("Shows-v0"))
+    finally:
+        del gymnasium.registry["Shows-v0"]
+    assert (protocol.observation_low, protocol.observation_high) == bounds

@@ -267,3 +267,180 @@ def test_dropped_gradients_change_nothing_and_are_no_step(tmp_path: Path) -> Non
 
     with pytest.raises(RuntimeError, match="gradients in a row"):
         fit("gradient", [Poison(), GradientParallel(max_dropped_in_a_row=6)], tmp_path)
+
+
+def test_a_gradient_has_a_place_for_frozen_parameters(net: AtariA2C, transitions: Transitions) -> None:
+    whole = SendGradients(LOSS, NO_CLIP)(net, transitions, 0, 0)
+    net.features.requires_grad_(False)
+    partial = SendGradients(LOSS, NO_CLIP)(net, transitions, 0, 0, whole._replace(gradient=whole.gradient.clone()))
+    frozen = sum(parameter.numel() for parameter in net.features.parameters())
+    assert not partial.gradient[0, :frozen].any()
+    assert_close(partial.gradient[0, frozen:], whole.gradient[0, frozen:])
+    assert partial.used.tolist() == [[False] * 6 + [True] * 8]
+
+
+def test_a_network_all_frozen_sends_no_gradient(net: AtariA2C, transitions: Transitions) -> None:
+    sent = SendGradients(LOSS)(net.requires_grad_(False), transitions, 0, 0)
+    assert (sent.norm, sent.used.any(), sent.gradient.any()) == (0, False, False)
+
+
+def test_integers_among_the_parameters_have_no_place() -> None:
+    class Picks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.order = nn.Parameter(torch.tensor([1, 0]), requires_grad=False)
+            self.policy, self.value = nn.Linear(2, 2), nn.Linear(2, 1)
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return self.policy(x[:, self.order]), self.value(x).squeeze(1)
+
+    module = Silent((2,), 2, network=Picks(), mode="gradient")
+    batch = Transitions(torch.randn(4, 2), torch.zeros(4, dtype=torch.int64), torch.ones(4))
+    sent = SendGradients(LOSS)(module.net, batch, 0, 0)
+    assert sent.gradient.shape == (1, 9)
+    apply(GradientParallel(), module, module_and_batch(1.0)[1]._replace(payload=sent))
+    assert module.net.policy.weight.grad is not None
+
+
+def test_a_parameter_frozen_since_takes_no_part_in_the_norm() -> None:
+    module, batch = module_and_batch(3.0)
+    module.net.policy.requires_grad_(False)
+    apply(GradientParallel(max_norm=0.1), module, batch)
+    applied = torch.cat([parameter.grad.flatten() for parameter in module.net.value.parameters()])
+    assert_close(applied.norm(), torch.tensor(0.1))
+    assert all(parameter.grad is None for parameter in module.net.policy.parameters())
+
+
+def test_a_parameter_thawed_since_waits_for_its_gradient() -> None:
+    module, batch = module_and_batch(0.001)
+    batch.payload.used[:, 0] = False
+    apply(GradientParallel(), module, batch)
+    assert [parameter.grad is None for parameter in module.net.parameters()] == [True, False, False, False]
+
+
+def test_a_network_all_frozen_is_refused() -> None:
+    module, batch = module_and_batch(1.0)
+    module.net.requires_grad_(False)
+    with pytest.raises(MisconfigurationException, match="all parameters of the network are frozen"):
+        apply(GradientParallel(), module, batch)
+
+
+def test_complex_parameters_are_refused_by_name(tmp_path: Path) -> None:
+    class Waves(nn.Linear):
+        def __init__(self, shape: tuple[int, ...], num_actions: int) -> None:
+            super().__init__(*shape, num_actions + 1)
+            self.phase = nn.Parameter(torch.ones(num_actions + 1, dtype=torch.complex64))
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            outputs = super().forward(x) * self.phase.real
+            return outputs[:, :-1], outputs[:, -1]
+
+    data = cartpole()
+    own = {"logger": False, "enable_checkpointing": False, "callbacks": [GradientParallel()]}
+    trainer = pl.Trainer(accelerator="cpu", max_steps=1, **own)
+    with pytest.raises(
+        MisconfigurationException, match=r'complex parameters \(phase\) cannot be sent; use mode="data"'
+    ):
+        trainer.fit(A3CModule.for_data(data, mode="gradient", network=Waves), datamodule=data)
+
+
+class Twins(nn.Module):
+    """Two bodies of one shape whose gradients have opposite signs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 16), nn.Linear(4, 16)
+        self.policy, self.value = nn.Linear(16, 2), nn.Linear(16, 1)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        hidden = torch.tanh(self.a(x)) - torch.tanh(self.b(x))
+        return self.policy(hidden), self.value(hidden).squeeze(1)
+
+
+class Turns(pl.Callback):
+    """Trains body a, and from the third update on body b."""
+
+    def setup(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
+        module.net.b.requires_grad_(False)
+
+    def on_train_batch_start(self, trainer: pl.Trainer, module: A3CModule, *args: object) -> None:
+        if trainer.global_step == 2:
+            module.net.a.requires_grad_(False)
+            module.net.b.requires_grad_(True)
+
+
+def gradients_by_update(mode: str, num_workers: int) -> list[dict[str, torch.Tensor | None]]:
+    """Of five updates that change nothing, on the same experience whatever the mode."""
+    seen = []
+
+    class Look(pl.Callback):
+        def on_before_optimizer_step(self, trainer: pl.Trainer, module: A3CModule, optimizer: object) -> None:
+            seen.append({n: None if p.grad is None else p.grad.clone() for n, p in module.net.named_parameters()})
+
+    class Still(A3CModule):
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=0.0)
+
+    torch.manual_seed(0)
+    data = CollectorDataModule(
+        env=EnvConfig(num_envs=2), num_workers=num_workers, micro_batch_size=8, batch_size=8, seed=0, synchronous=True
+    )
+    own = [GradientParallel(NO_CLIP, NO_CLIP)] if mode == "gradient" else []
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_steps=5,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[Turns(), *own, Look()],
+    )
+    trainer.fit(Still.for_data(data, mode=mode, network=Twins()), datamodule=data)
+    return seen
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_gradients_of_parameters_frozen_and_thawed_in_training_are_those_of_data_mode(num_workers: int) -> None:
+    ours, theirs = gradients_by_update("gradient", num_workers), gradients_by_update("data", num_workers)
+    for update in (0, 1, 3, 4):
+        trained = {name for name, gradient in ours[update].items() if gradient is not None}
+        assert {name[0] for name in trained} == {"a" if update < 2 else "b", "p", "v"}
+        for name in trained:
+            assert_close(ours[update][name], theirs[update][name], rtol=1e-4, atol=1e-6)
+    # the gradient of the third update was computed before: of body a, which is frozen by now
+    assert {name[0] for name, gradient in ours[2].items() if gradient is not None} == {"p", "v"}
+
+
+class Thaws(pl.callbacks.BaseFinetuning):
+    def freeze_before_training(self, module: pl.LightningModule) -> None:
+        self.freeze(module.net.policy[:-1])
+
+    def finetune_function(self, module: pl.LightningModule, epoch: int, optimizer: torch.optim.Optimizer) -> None:
+        if epoch == 1:
+            self.unfreeze_and_add_param_group(module.net.policy[:-1], optimizer, lr=1e-2)
+
+
+def test_lightnings_fine_tuning_thaws_layers_in_gradient_mode() -> None:
+    weights: list[torch.Tensor] = []
+
+    class Look(pl.Callback):
+        def on_train_epoch_end(self, trainer: pl.Trainer, module: A3CModule) -> None:
+            weights.append(module.net.policy[1].weight.detach().clone())
+
+    data = CollectorDataModule(
+        env=EnvConfig(num_envs=2), num_workers=0, micro_batch_size=8, batch_size=8, updates_per_epoch=4
+    )
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=2,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[Thaws(), GradientParallel(), Look()],
+    )
+    module = A3CModule.for_data(data, mode="gradient")
+    before = module.net.policy[1].weight.detach().clone()
+    trainer.fit(module, datamodule=data)
+    assert torch.equal(weights[0], before)
+    assert not torch.equal(weights[1], before)

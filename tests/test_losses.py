@@ -159,3 +159,47 @@ def test_negative_entropy_weight_is_refused():
 def test_value_weight_that_trains_no_critic_is_refused(weight):
     with pytest.raises(ValueError, match=rf"value_weight must be > 0, got {weight}"):
         A2CLoss(value_weight=weight)
+
+
+def loss_and_gradient(logits, actions, returns, weight=0.01):
+    logits = logits.clone().requires_grad_()
+    total = A2CLoss(entropy_weight=weight)(logits, torch.zeros(len(logits)), actions, returns).loss_total
+    total.backward()
+    return total.detach(), logits.grad
+
+
+@pytest.mark.parametrize("mask", [-float("inf"), -1e9, torch.finfo(torch.float32).min])
+@pytest.mark.parametrize("seed", range(5))
+def test_masked_logits_give_the_loss_and_gradient_of_torchs_categorical(seed, mask):
+    generator = torch.Generator().manual_seed(seed)
+    raw = 3 * torch.randn(40, 5, generator=generator)
+    masked = torch.rand(40, 5, generator=generator) < 0.5
+    masked[range(40), torch.randint(5, (40,), generator=generator)] = False  # something is always allowed
+    actions = torch.multinomial((~masked).float(), 1, generator=generator).squeeze(1)
+    returns = torch.randn(40, generator=generator)
+
+    ours = loss_and_gradient(raw.masked_fill(masked, mask), actions, returns, weight=0.3)
+
+    logits = raw.masked_fill(masked, mask).requires_grad_()
+    policy = torch.distributions.Categorical(logits=logits)
+    expected = returns.square().mean() - (returns * policy.log_prob(actions)).mean() - 0.3 * policy.entropy().mean()
+    expected.backward()
+    assert_close(ours, (expected.detach(), logits.grad))
+    assert not ours[1][masked].any()
+
+
+def test_a_state_with_one_action_left_has_no_entropy_and_no_gradient():
+    logits = torch.tensor([[0.7, -float("inf"), -float("inf")]])
+    terms = A2CLoss()(logits, torch.zeros(1), torch.tensor([0]), torch.ones(1))
+    assert terms.entropy == 0
+    assert terms.loss_policy == 0
+    assert not loss_and_gradient(logits, torch.tensor([0]), torch.ones(1))[1].any()
+
+
+def test_finite_logits_get_the_gradient_of_the_plain_formula_bit_by_bit(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    batch = torch.randn(128, 6, generator=generator), torch.arange(128) % 6, torch.randn(128, generator=generator)
+    ours = loss_and_gradient(*batch)
+    monkeypatch.setattr("lightning_a3c.losses.mean_entropy", lambda log_p: -(log_p.exp() * log_p).sum(dim=1).mean())
+    for one, other in zip(ours, loss_and_gradient(*batch), strict=True):
+        assert torch.equal(one, other)

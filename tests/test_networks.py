@@ -1,5 +1,7 @@
 """Networks: exact sizes, and refusal of those that do not fit."""
 
+import functools
+import math
 import threading
 
 import pytest
@@ -294,3 +296,103 @@ def test_orthogonal_init_accepts_a_network_without_heads():
     net = nn.Sequential(nn.Linear(4, 3, bias=False))
     orthogonal_init(net)
     assert_close(net[0].weight @ net[0].weight.T, 2 * torch.eye(3))
+
+
+UNBOUNDED = (-math.inf, math.inf)
+
+
+def first_inputs(net, observations):
+    """What the first layer with weights sees, [B, elements]."""
+    seen = []
+    first = next(layer for layer in net.modules() if isinstance(layer, nn.Conv2d | nn.Linear))
+    hook = first.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    net(observations)
+    hook.remove()
+    return seen[0].flatten(1)
+
+
+@pytest.mark.parametrize("shape", [(3, 40, 40), (7,)])
+@pytest.mark.parametrize(
+    ("bounds", "observation", "expected"),
+    [
+        ((0, 255), torch.tensor(255, dtype=torch.uint8), 255 / 256),
+        ((0.0, 255.0), torch.tensor(128.0), 0.5),
+        ((0.0, 1.0), torch.tensor(0.75), 0.75),
+        ((-1.0, 1.0), torch.tensor(-0.75), -0.75),
+        ((0, 1), torch.tensor(1, dtype=torch.uint8), 1.0),
+        ((-128, 127), torch.tensor(-64, dtype=torch.int8), -0.5),
+        ((0, 1000), torch.tensor(500), 0.5),
+        ((0.0, 0.5), torch.tensor(0.25, dtype=torch.float16), 0.5),
+        ((0.0, 0.0), torch.tensor(0.0), 0.0),
+        (UNBOUNDED, torch.tensor(3.0), 3.0),
+    ],
+)
+def test_default_networks_divide_by_the_largest_magnitude_that_the_bounds_allow(shape, bounds, observation, expected):
+    net = build_network(shape, 2, observation_dtype=observation.dtype, observation_bounds=bounds)
+    inputs = first_inputs(net, observation.expand(2, *shape))
+    assert_close(inputs, torch.full_like(inputs, expected))
+
+
+def test_without_known_bounds_images_are_bytes_and_vectors_stay_as_they_are():
+    assert first_inputs(build_network((3, 40, 40), 2), torch.full((1, 3, 40, 40), 128.0)).unique() == 0.5
+    assert first_inputs(build_network((7,), 2), torch.full((1, 7), 128.0)).unique() == 128
+
+
+def test_the_background_is_in_the_observations_own_units():
+    net = AtariA2C((3, 40, 40), 2, background=-0.25, observation_bounds=(-2.0, 1.0))
+    assert not first_inputs(net, torch.full((1, 3, 40, 40), -0.25)).any()
+    with pytest.raises(ValueError, match=r"background must be a grey level in -2 … 1, got 87"):
+        AtariA2C((3, 40, 40), 2, background=87, observation_bounds=(-2.0, 1.0))
+
+
+def test_bounds_reach_class_paths_classes_and_functions_that_take_them():
+    def wide(observation_shape, num_actions, observation_bounds=None):
+        return MLP(observation_shape, num_actions, (8,), observation_bounds)
+
+    def plain(observation_shape, num_actions):
+        return MLP(observation_shape, num_actions)
+
+    path = {"class_path": "lightning_a3c.networks.MLP", "init_args": {"observation_bounds": None}}  # as jsonargparse
+    for network in (path, MLP, wide, functools.partial(MLP, hidden_sizes=(8,))):
+        assert build_network((4,), 2, network, observation_bounds=(0, 10)).scale == 0.1
+    assert build_network((4,), 2, plain, observation_bounds=(0, 10)).scale == 1
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        {"class_path": "lightning_a3c.networks.MLP", "init_args": {"observation_bounds": [-2, 2]}},
+        functools.partial(MLP, observation_bounds=(-2, 2)),
+    ],
+)
+def test_bounds_that_were_chosen_are_kept(network):
+    assert build_network((4,), 2, network, observation_bounds=(0, 10)).scale == 0.5
+
+
+def test_a_class_of_networks_is_built_and_kept_as_its_class_path():
+    module = A3CModule((4,), 2, network=MLP)
+    assert type(module.net) is MLP
+    assert module.hparams["network"] == {"class_path": "lightning_a3c.networks.MLP"}
+
+
+def test_a_function_that_cannot_be_imported_is_called_and_not_kept():
+    module = A3CModule((4,), 2, network=lambda shape, num_actions: MLP(shape, num_actions, (8,)))
+    assert linears(module.net.policy) == [(4, 8), (8, 2)]
+    assert "network" not in module.hparams
+
+
+@pytest.mark.parametrize("network", ["MLP", 3, [MLP]])
+def test_what_makes_no_network_is_refused(network):
+    with pytest.raises(ValueError, match=r"network must be None, a torch.nn.Module, a class or function .*, got "):
+        A3CModule((4,), 2, network=network)
+
+
+def test_a_function_that_makes_something_else_is_refused():
+    with pytest.raises(ValueError, match=r"network .*<lambda> must make a torch.nn.Module, got tuple"):
+        build_network((4,), 2, lambda *spaces: spaces)
+
+
+def test_a_class_that_takes_other_arguments_is_refused():
+    message = r"torch.nn.modules.flatten.Unflatten cannot be built with init_args {}: "
+    with pytest.raises(ValueError, match=message):
+        A3CModule((4,), 2, network=nn.Unflatten)

@@ -5,6 +5,7 @@ import multiprocessing
 import pickle
 import threading
 
+import pytest
 import torch
 from torch import nn
 
@@ -130,3 +131,35 @@ def test_what_was_computed_while_its_snapshot_was_overwritten_is_computed_again(
 
     assert live.compute(compute) == 3
     assert seen == [1, 3]
+
+
+def test_which_parameters_are_trained_travels_with_the_version() -> None:
+    net = filled(0)
+    weights = SharedWeights(net, CONTEXT)
+    lives = [attached(weights), CopiedNetwork(weights, filled(-1).eval(), torch.device("cpu"))]
+    for trained in ([True, True, True, True], [False, True, False, True], [True, False, True, False], [True] * 4):
+        for parameter, is_trained in zip(net.parameters(), trained, strict=True):
+            parameter.requires_grad_(is_trained)
+        weights.publish(net)
+        for live in lives:
+            assert live.compute(lambda twin, _: [p.requires_grad for p in twin.parameters()]) == trained
+
+
+def test_buffers_that_no_checkpoint_keeps_are_published_too() -> None:
+    def made(value: float) -> nn.Module:
+        net = filled(value)
+        net.register_buffer("kept_nowhere", torch.full((3,), value), persistent=False)
+        return net
+
+    weights = SharedWeights(made(0), CONTEXT)
+    live = LiveNetwork(weights, made(-1).eval())
+    weights.publish(made(7))
+    assert live.compute(lambda net, _: net.kept_nowhere.tolist()) == [7, 7, 7]
+
+
+@pytest.mark.parametrize("other", [nn.Linear(50, 50), nn.Sequential(nn.Linear(50, 1), nn.BatchNorm1d(50))])
+def test_a_network_of_other_tensors_is_not_published(other: nn.Module) -> None:
+    weights = SharedWeights(filled(0), CONTEXT)
+    with pytest.raises(ValueError, match="has other parameters or buffers than when training began"):
+        weights.publish(other)
+    assert weights.version == 0
