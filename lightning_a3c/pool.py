@@ -229,7 +229,8 @@ class WorkerPool:
         if self._is_synchronous:
             raise WorkerError(
                 f"{self._failures.tell(failure)}\n"
-                "No other worker can replace it with data.synchronous, or the result would be another; resume from the last checkpoint"
+                "No other worker can replace it with data.synchronous, or the result would be another; "
+                "resume from the last checkpoint"
             ) from None
         delay = self._failures.record(failure)
         if delay is None:
