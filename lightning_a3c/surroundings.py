@@ -52,7 +52,8 @@ class Surroundings(NamedTuple):
         if self.cores is not None:
             os.sched_setaffinity(0, self.cores)
         torch.set_default_dtype(self.dtype)
-        torch.use_deterministic_algorithms(self.is_deterministic, warn_only=self.only_warns)
+        if self.is_deterministic:  # to set it takes PyTorch an import of half a second
+            torch.use_deterministic_algorithms(True, warn_only=self.only_warns)
         np.seterr(**self.numpy_errors)
 
 

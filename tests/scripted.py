@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 import gymnasium
 import numpy as np
+import torch
 from gymnasium import spaces
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 from torch import Tensor
@@ -181,6 +182,23 @@ class UnseededEnv(SeededLengthEnv):
         return np.array([random.random()], dtype=np.float32), *rest
 
 
+class GlobalRandomEnv(SeededLengthEnv):
+    """Shows numbers of the generators that Python, NumPy and PyTorch have one of in a process."""
+
+    observation_space = spaces.Box(0, 1, (3,), np.float32)
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        super().reset(**kwargs)
+        return self._draw(), {}
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        _, *rest = super().step(action)
+        return self._draw(), *rest
+
+    def _draw(self) -> np.ndarray:
+        return np.array([random.random(), np.random.random(), float(torch.rand(1))], dtype=np.float32)
+
+
 class NumberPolicy:
     """Values a state at the number it shows, and acts with that number's parity."""
 
@@ -199,6 +217,7 @@ for _id, _name in (
     ("Slow-v0", "SlowEnv"),
     ("Misbehaving-v0", "Misbehaving"),
     ("Unseeded-v0", "UnseededEnv"),
+    ("GlobalRandom-v0", "GlobalRandomEnv"),
     ("ChaoticCartPole-v0", "ChaoticCartPole"),
 ):
     if _id not in gymnasium.registry:
