@@ -201,7 +201,7 @@ class CollectorDataModule(pl.LightningDataModule):
     @property
     def run_seed(self) -> int:
         """The seed in force: `seed`, or PyTorch's."""
-        return torch.initial_seed() % 2**31 if self.seed is None else self.seed
+        return torch.initial_seed() % 2**31 if self.seed is None else int(self.seed)
 
     def dataset(
         self,

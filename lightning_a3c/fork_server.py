@@ -9,8 +9,9 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from multiprocessing.util import Finalize
@@ -18,6 +19,8 @@ from typing import Any
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """What users and schedulers end a run with."""
+
+_PATIENCE_SECONDS = 1.0  # with the tracker, which lives as long as any process that was forked from this one
 
 _ended_by: int | None = None  # the process that ends the server when it exits itself
 _hiding = threading.RLock()  # held while the script is hidden
@@ -101,8 +104,14 @@ def _end() -> None:
     """Wait for multiprocessing's helper processes, which would else outlive this process a little."""
     forkserver._forkserver._stop()  # type: ignore[attr-defined]
     tracker: Any = resource_tracker._resource_tracker
-    if tracker._pid is not None:  # a child of multiprocessing has its parent's, and must leave it alone
-        tracker._stop()
+    if tracker._pid is None:  # a child of multiprocessing has its parent's, and must leave it alone
+        return
+    os.close(tracker._fd)
+    pid, tracker._pid, tracker._fd = tracker._pid, None, None
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    with suppress(ChildProcessError):
+        while not os.waitpid(pid, os.WNOHANG)[0] and time.monotonic() < deadline:
+            time.sleep(0.005)
 
 
 def _leave_to_parent() -> None:

@@ -9,7 +9,8 @@ import os
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from multiprocessing.connection import wait
 from typing import Self
@@ -67,6 +68,7 @@ class WorkerPool:
 
     Raises:
         NoFreeSharedMemory: /dev/shm cannot hold the slots and weights.
+        WorkerError: there is no current folder, or this process may open no more files.
     """
 
     def __init__(
@@ -78,10 +80,11 @@ class WorkerPool:
         states: list[CollectorState] | None = None,
         pin_memory: bool = False,
     ) -> None:
-        self._surroundings = Surroundings.here()
-        context = start()
-        self.weights = SharedWeights(job.detached().net, context)
-        self._job = job.share(context)
+        with _told():
+            self._surroundings = Surroundings.here()
+            context = start()
+            self.weights = SharedWeights(job.detached().net, context)
+            self._job = job.share(context)
         self._env_id = job.env.id
         self._is_synchronous = job.synchronous
         self._pins = pin_memory
@@ -90,7 +93,8 @@ class WorkerPool:
         self._failures = FailureLog(supervision)
         self._waiting: deque[int] = deque()  # ranks whose channels have something to read, oldest first
         template = job.message_template()
-        self._workers = [WorkerProcess(rank, template, slots_per_worker, context) for rank in range(num_workers)]
+        with _told():
+            self._workers = [WorkerProcess(rank, template, slots_per_worker, context) for rank in range(num_workers)]
         self._watched_at = time.monotonic()  # when the workers were last looked at
         self._is_closed = False
         self._is_in_batch = False  # a take has begun and not ended
@@ -256,10 +260,22 @@ class WorkerPool:
                 self._fail(worker, f"collector {worker.rank} cannot be started: {_refusal(error)}")
 
 
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except NoFreeSharedMemory:
+        raise
+    except OSError as error:
+        raise WorkerError(f"collectors cannot be started: {_refusal(error)}") from error
+
+
 def _refusal(error: Exception) -> str:
     """Why the system does not let a worker start."""
-    if isinstance(error, EOFError):
+    if isinstance(error, EOFError | ConnectionError):
         return "the process that it is forked from ended; the system may allow no more processes (`ulimit -u`)"
+    if isinstance(error, FileNotFoundError) and error.filename is None:
+        return "the current folder was removed; change to one that exists"
     out_of_files = isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
     return f"{error}; allow more with `ulimit -n`, or lower data.num_workers" if out_of_files else str(error)
 

@@ -40,6 +40,7 @@ def threads_beside(num_workers: int, threads: int | None = None) -> Iterator[Non
     PyTorch keeps the number by thread, and gives a new thread the one that was set last.
     """
     with _threads.made() as before:
+        torch.get_num_threads()  # a thread's first call, or its first operation, would undo what is set before it
         if num_workers:
             torch.set_num_threads(threads or max(1, before - num_workers))
         try:

@@ -34,7 +34,7 @@ class Surroundings(NamedTuple):
         """
         return cls(
             variables=dict(os.environ),
-            folder=_current_folder(),
+            folder=os.getcwd(),
             cores=os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None,
             dtype=torch.get_default_dtype(),
             is_deterministic=torch.are_deterministic_algorithms_enabled(),
@@ -52,7 +52,8 @@ class Surroundings(NamedTuple):
         if self.cores is not None:
             os.sched_setaffinity(0, self.cores)
         torch.set_default_dtype(self.dtype)
-        torch.use_deterministic_algorithms(self.is_deterministic, warn_only=self.only_warns)
+        if self.is_deterministic:  # to set it takes PyTorch an import of half a second
+            torch.use_deterministic_algorithms(True, warn_only=self.only_warns)
         np.seterr(**self.numpy_errors)
 
 
@@ -66,10 +67,3 @@ def seed_generators(*entropy: int) -> None:
     random.seed(for_python)
     np.random.seed(for_numpy)
     torch.manual_seed(for_torch)
-
-
-def _current_folder() -> str:
-    try:
-        return os.getcwd()
-    except FileNotFoundError as error:
-        raise FileNotFoundError("the current folder was removed; workers need one that exists") from error

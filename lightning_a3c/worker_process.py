@@ -90,14 +90,14 @@ class WorkerProcess:
 
     def end(self, deadline: float) -> None:
         """Wait for the process until `deadline`, then kill it."""
-        if self.process is None:
+        process, self.process = self.process, None  # of two threads that end it, as when a program exits, one does
+        if process is None:
             return
-        self.process.join(max(0.0, deadline - time.monotonic()))
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
-        self.process.close()
-        self.process = None
+        process.join(max(0.0, deadline - time.monotonic()))
+        if process.is_alive():
+            process.kill()
+            process.join()
+        process.close()
 
     def _open_channel(self) -> None:
         self.reader, self.writer = open_channel(self._template, self._slots, self._context)

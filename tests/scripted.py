@@ -192,6 +192,23 @@ class GlobalDrawsEnv(SeededLengthEnv):
         return super().reset(**kwargs)
 
 
+class GlobalRandomEnv(SeededLengthEnv):
+    """Shows numbers of the generators that Python, NumPy and PyTorch have one of in a process."""
+
+    observation_space = spaces.Box(0, 1, (3,), np.float32)
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        super().reset(**kwargs)
+        return self._draw(), {}
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        _, *rest = super().step(action)
+        return self._draw(), *rest
+
+    def _draw(self) -> np.ndarray:
+        return np.array([random.random(), np.random.random(), float(torch.rand(1))], dtype=np.float32)
+
+
 class NumberPolicy:
     """Values a state at the number it shows, and acts with that number's parity."""
 
@@ -211,6 +228,7 @@ for _id, _name in (
     ("Misbehaving-v0", "Misbehaving"),
     ("Unseeded-v0", "UnseededEnv"),
     ("DrawsGlobally-v0", "GlobalDrawsEnv"),
+    ("GlobalRandom-v0", "GlobalRandomEnv"),
     ("ChaoticCartPole-v0", "ChaoticCartPole"),
 ):
     if _id not in gymnasium.registry:

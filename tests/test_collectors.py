@@ -1,5 +1,6 @@
 """Collector processes and the dataset over them, with real environments and real processes."""
 
+import logging
 import os
 import random
 import signal
@@ -177,7 +178,9 @@ def test_workers_are_not_killed_for_the_time_that_all_were_suspended(monkeypatch
         assert next(batches).worker_restarts == 0
 
 
-def test_a_worker_that_fails_at_once_each_time_ends_the_stream_with_its_tracebacks() -> None:
+def test_a_worker_that_fails_at_once_each_time_ends_the_stream_and_its_traceback_is_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     env = EnvConfig("tests.scripted:Failing-v0", num_envs=1)
     supervision = Supervision(max_restarts=2, first_delay=0.1)
     stream = dataset(
@@ -185,7 +188,14 @@ def test_a_worker_that_fails_at_once_each_time_ends_the_stream_with_its_tracebac
     )
     with pytest.raises(WorkerError, match=r"(?s)max_restarts allows \(2 in 300 s\); the last failures:\n") as failure:
         list(stream)
-    assert str(failure.value).count("RuntimeError: the environment broke on purpose") == 3
+    told = caplog.text + str(failure.value)
+    assert told.count("Traceback") == 1
+    assert [caplog.text.count("RuntimeError: the environment broke"), told.count("in tests.scripted:Failing-v0")] == [
+        2,
+        3,
+    ]
+    assert "collector 0 raised 3 times (traceback logged above):\nRuntimeError: the env" in str(failure.value)
+    assert failure.value.__suppress_context__  # or Python would show the worker's traceback again
     # all that was announced before each 200th step is taken; the last window of 4 steps was not complete
     assert stream.state_dict()["position"] == 3 * ((200 - 1 - 4) // 8)
     stream.close()
@@ -215,6 +225,55 @@ def test_an_exception_in_a_worker_arrives_with_traceback_and_rank(error: type[Ex
     with pytest.raises(WorkerError, match=r"(?s)collector \d raised:\nTraceback.*the environment broke on purpose"):
         list(stream)
     stream.close()
+
+
+def test_a_traceback_that_no_log_shows_is_in_the_error(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.ERROR, "lightning_a3c.pool")
+    env, patience = EnvConfig("tests.scripted:Failing-v0", num_envs=1), Supervision(max_restarts=1, first_delay=0.1)
+    stream = dataset(env=env, num_workers=1, micro_batch_size=8, batch_size=8, supervision=patience)
+    stream.updates_per_epoch = 500
+    with pytest.raises(WorkerError, match=r"collector 0 raised 2 times:\nTraceback") as failure:
+        list(stream)
+    assert str(failure.value).count("Traceback") == 1
+    stream.close()
+
+
+def test_generators_that_a_process_has_one_of_differ_between_workers() -> None:
+    env = EnvConfig("tests.scripted:GlobalRandom-v0", num_envs=1)
+    with closing(dataset(env=env, synchronous=True, micro_batch_size=8, batch_size=16, updates_per_epoch=1)) as stream:
+        first, second = next(iter(stream)).payload.observations.split(8)
+    assert all(len({*first[:, which].tolist(), *second[:, which].tolist()}) == 16 for which in range(3))
+    with closing(dataset(env=env, synchronous=True, micro_batch_size=8, batch_size=16, updates_per_epoch=1)) as stream:
+        assert torch.equal(next(iter(stream)).payload.observations, torch.cat([first, second]))
+
+
+def test_a_forked_child_leaves_the_workers_to_its_parent() -> None:
+    with closing(dataset(updates_per_epoch=100_000)) as stream:
+        batches = iter(stream)
+        next(batches)
+        pool = pool_of(stream)
+        child = os.fork()
+        if not child:
+            pool.close()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        for _ in range(20):
+            assert next(batches).worker_restarts == 0
+
+
+def test_workers_end_with_the_learner_though_a_child_that_it_forked_lives_on(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(ORPHANS.replace("time.sleep(100)", FORK_AND_DIE))
+    learner = subprocess.Popen([sys.executable, "script.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert learner.stdout is not None
+    *pids, child = (int(pid) for pid in learner.stdout.readline().split() + learner.stdout.readline().split())
+    learner.wait()
+    deadline = time.monotonic() + 10
+    while not all(gone(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    left = [pid for pid in pids if not gone(pid)]
+    os.kill(child, signal.SIGKILL)
+    learner.communicate()
+    assert left == []
 
 
 def test_environments_are_closed_with_their_workers(tmp_path: Path) -> None:
@@ -414,7 +473,15 @@ def test_what_cannot_be_sent_to_workers_is_refused_before_any_starts() -> None:
         del gymnasium.registry["Locked-v0"]
 
 
+FORK_AND_DIE = """child = os.fork()
+    if not child:
+        time.sleep(100)
+    print(child, flush=True)
+    os.kill(os.getpid(), 9)
+"""
+
 ORPHANS = """
+import os
 import time
 
 from lightning_a3c import A3CModule, CollectorDataModule

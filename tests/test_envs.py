@@ -18,7 +18,7 @@ from gymnasium.wrappers import (
 )
 
 import tests.scripted  # noqa: F401  registers SeededLength-v0
-from lightning_a3c.envs import AtariConfig, EnvConfig, config_of, inspect, make_vector_env, remarks
+from lightning_a3c.envs import AtariConfig, EnvConfig, config_of, inspect, make_vector_env, remarks, reset_seed
 
 BARE = {"noop_max": 0, "fire_on_reset": False}
 
@@ -646,3 +646,17 @@ def test_the_protocol_has_the_bounds_that_all_elements_of_an_observation_share(s
     finally:
         del gymnasium.registry["Shows-v0"]
     assert (protocol.observation_low, protocol.observation_high) == bounds
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**31 - 8])
+def test_a_seed_that_fits_is_taken_as_it_is(seed: int) -> None:
+    assert reset_seed(seed, num_envs=8) == seed
+
+
+@pytest.mark.parametrize("seed", [2**31 - 7, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**63, 2**70])
+def test_any_larger_seed_is_made_one_that_every_sub_environment_can_take(seed: int) -> None:
+    assert 0 <= reset_seed(seed, num_envs=8) <= 2**31 - 8
+    assert reset_seed(seed, num_envs=8) != reset_seed(seed + 1, num_envs=8)
+    env = make_vector_env(EnvConfig("ALE/Pong-v5", num_envs=2))
+    env.reset(seed=reset_seed(seed, num_envs=2))
+    env.close()

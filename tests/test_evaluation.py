@@ -131,6 +131,12 @@ def test_another_seed_gives_other_episodes():
     assert play(10, seed=3) != play(10, seed=5)
 
 
+@pytest.mark.parametrize("seed", [2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**63, 2**70])
+def test_any_seed_that_training_takes_will_do(seed):
+    assert len(play(2, seed=seed)) == 2
+    assert play(10, seed=seed) == play(10, seed=seed)
+
+
 def test_episodes_are_those_of_the_networks_current_weights():
     net = Preference(100.0, 0.0)
     dataset = EvaluationDataset(EnvConfig(id="SeededLength-v0", num_envs=1), net, episodes=1)

@@ -3,11 +3,12 @@
 import contextlib
 import subprocess
 import sys
+import threading
 
 import pytest
 import torch
 
-from lightning_a3c.processor import fastest_matmul, onednn_multiplies
+from lightning_a3c.processor import fastest_matmul, onednn_multiplies, threads_beside
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 AVX512, AMX = {"avx512_f": True}, {"avx512_f": True, "amx_bf16": True}
@@ -23,6 +24,49 @@ def test_onednn_multiplies_within_it_only(processor: None) -> None:
     with fastest_matmul(CPU):
         assert torch.get_float32_matmul_precision() == "medium"
     assert torch.get_float32_matmul_precision() == "highest"
+
+
+@pytest.mark.parametrize("processor", [AVX512], indirect=True)
+def test_of_two_at_once_the_last_puts_the_users_setting_back(processor: None) -> None:
+    first, second = contextlib.ExitStack(), contextlib.ExitStack()
+    first.enter_context(fastest_matmul(CPU))
+    second.enter_context(fastest_matmul(CPU))
+    first.close()
+    assert torch.get_float32_matmul_precision() == "medium"
+    second.close()
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_threads_of_pytorch_are_as_before_after_two_fits_at_once() -> None:
+    before = torch.get_num_threads()
+    first_set, second_set, first_ended = threading.Event(), threading.Event(), threading.Event()
+    ends = []
+
+    def first() -> None:
+        with threads_beside(1, threads=before + 1):
+            first_set.set()
+            second_set.wait()
+        first_ended.set()
+        ends.append(torch.get_num_threads())
+
+    def second() -> None:
+        first_set.wait()
+        with threads_beside(1, threads=before + 2):
+            second_set.set()
+            first_ended.wait()
+            ends.append(torch.get_num_threads())
+        ends.append(torch.get_num_threads())
+
+    fits = [threading.Thread(target=fit) for fit in (first, second)]
+    for fit in fits:
+        fit.start()
+    for fit in fits:
+        fit.join()
+    fresh = threading.Thread(target=lambda: ends.append(torch.get_num_threads()))
+    fresh.start()
+    fresh.join()
+    assert sorted(ends) == [before, before, before, before + 2]
+    assert torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize("processor", [AVX512], indirect=True)

@@ -33,6 +33,35 @@ def test_the_summary_has_the_last_reasons() -> None:
     assert log.summary() == "second\nthird\nfourth"
 
 
+BAD = "ValueError: bad\nin Env-v0, sub-environment 1"
+
+
+def raised(rank: int, error: str = BAD, place: str = "Traceback:\n") -> Failure:
+    return Failure(0.0, rank, f"collector {rank} raised", error, place)
+
+
+def test_a_traceback_is_told_once_and_each_exception_with_its_notes() -> None:
+    log = FailureLog(Supervision())
+    assert log.tell(raised(0)) == "collector 0 raised:\nTraceback:\nValueError: bad\nin Env-v0, sub-environment 1"
+    assert log.tell(raised(1, "ValueError: worse\nin Env-v0, sub-environment 0")) == (
+        "collector 1 raised (traceback logged above): ValueError: worse; in Env-v0, sub-environment 0"
+    )
+    assert log.tell(raised(1, "KeyError: 3", "Traceback elsewhere:\n")) == (
+        "collector 1 raised:\nTraceback elsewhere:\nKeyError: 3"
+    )
+
+
+def test_the_summary_gives_failures_that_are_alike_once_with_how_often_they_happened() -> None:
+    log = FailureLog(Supervision(max_restarts=9))
+    for failure in (raised(0), raised(1), raised(0), Failure(0.0, 1, "collector 1 died"), raised(0, "ValueError: odd")):
+        log.record(failure)
+    who = "collector 0 raised 3 times, collector 1 raised"
+    errors = "ValueError: bad\nin Env-v0, sub-environment 1\nValueError: odd"
+    assert log.summary() == f"collector 1 died\n{who}:\nTraceback:\n{errors}"
+    log.tell(raised(1))
+    assert log.summary() == f"collector 1 died\n{who} (traceback logged above):\n{errors}"
+
+
 @pytest.mark.parametrize(
     ("name", "value", "bound"), [("max_restarts", -1, ">= 0"), ("window", 0, "> 0"), ("timeout", -2.0, "> 0")]
 )

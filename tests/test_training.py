@@ -1,12 +1,15 @@
 """Training as users run it: trainer.fit with real collectors."""
 
+import gc
 import io
 import logging
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import redirect_stderr
 from pathlib import Path
@@ -457,3 +460,45 @@ def test_cartpole_is_solved_by_real_workers(config: str, tmp_path: Path) -> None
     returns = returns_of_run(tmp_path, config, "solved.ckpt", "--trainer.max_time=00:00:09:00")
     assert len(returns) == 100
     assert sum(returns) / 100 > 475
+
+
+def test_three_fits_at_once_all_train_and_leave_the_process_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_f": True}, raising=False)
+    before = process_state()
+    modules = {}
+
+    def fit(number: int, mode: str, updates: int) -> None:
+        played = data(seed=number)
+        module = A3CModule.for_data(played, mode=mode)
+        trainer(mode, tmp_path, max_steps=updates).fit(module, datamodule=played)
+        modules[number] = module.progress.env_steps
+
+    fits = [threading.Thread(target=fit, args=args) for args in ((0, "data", 20), (1, "gradient", 40), (2, "data", 60))]
+    for thread in fits:
+        thread.start()
+    for thread in fits:
+        thread.join()
+    assert [modules[number] // 32 for number in range(3)] == [20, 40, 60]
+    assert process_state() == before
+
+
+def process_state() -> dict[str, Any]:
+    """Settings that a process has one of, though any of its threads may change them."""
+    script = sys.modules["__main__"]
+    threads: list[int] = []
+    fresh = threading.Thread(target=lambda: threads.append(torch.get_num_threads()))
+    fresh.start()
+    fresh.join()
+    return {
+        "script": (id(script), script.__file__, script.__spec__),
+        "variables": dict(os.environ),
+        "folder": os.getcwd(),
+        "threads": [torch.get_num_threads(), *threads],
+        "matmul": torch.get_float32_matmul_precision(),
+        "handlers": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)],
+        "mask": signal.pthread_sigmask(signal.SIG_BLOCK, []),
+        "warnings": list(warnings.filters),
+        "garbage": gc.isenabled(),
+    }

@@ -1,0 +1,32 @@
+"""Settings that several fits change at once."""
+
+from contextlib import ExitStack
+
+import pytest
+
+from lightning_a3c.process_wide import ProcessWide
+
+
+def test_the_last_user_puts_back_what_was_there_before_the_first() -> None:
+    value = ["own"]
+
+    def change() -> str:
+        before, value[0] = value[0], "changed"
+        return before
+
+    changed = ProcessWide(change, lambda before: value.__setitem__(0, before))
+    first, second = ExitStack(), ExitStack()
+    assert first.enter_context(changed.made()) == "own"
+    assert second.enter_context(changed.made()) == "own"
+    first.close()
+    assert value == ["changed"]
+    second.close()
+    assert value == ["own"]
+
+
+def test_an_error_within_it_undoes_the_change() -> None:
+    value: list[int] = []
+    changed = ProcessWide(lambda: value.append(1), lambda _: value.clear())
+    with pytest.raises(EOFError), changed.made():
+        raise EOFError
+    assert value == []
