@@ -269,7 +269,7 @@ class A3CModule(pl.LightningModule):
             if name in theirs and _plain(theirs[name]) != _plain(ours[name]):
                 raise CheckpointMismatch(
                     f"the checkpoint was trained with {name} {theirs[name]}, this run has {ours[name]}; "
-                    "use the config that made it, which is saved beside it"
+                    "use the config that made it: config.yaml in the log folder of its run"
                 )
         saved, own = checkpoint["state_dict"], self.state_dict()
         if {k: v.shape for k, v in saved.items()} != {k: v.shape for k, v in own.items()}:

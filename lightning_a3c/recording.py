@@ -212,8 +212,9 @@ class SaveConfigAndMachine(SaveConfigCallback):
         self._has_begun = False
 
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        started = datetime.now(UTC).isoformat(timespec="milliseconds")
-        about = json.dumps({"started": started} | machine(), indent=2) + "\n"
+        # tells the folders of one run from those of others; without loggers, all runs share one folder
+        when = {"started": datetime.now(UTC).isoformat(timespec="milliseconds")} if trainer.loggers else {}
+        about = json.dumps(when | machine(), indent=2) + "\n"
         for folder in log_folders(trainer):
             config = folder / self.config_filename
             if not config.exists():

@@ -57,19 +57,19 @@ class Run:
     @property
     def config(self) -> str | None:
         """The configuration file that the command line saved, as text."""
-        path = self.log_folder / "config.yaml"
+        path = _noted(self.log_folder, "config.yaml")
         return path.read_text() if path.exists() else None
 
     @property
     def machine(self) -> dict[str, Any] | None:
         """Where the run ran, as the command line noted it."""
-        path = self.log_folder / "machine.json"
+        path = _noted(self.log_folder, "machine.json")
         return _read_json(path) if path.exists() else None
 
     @property
     def solved_bound(self) -> float | None:
         """The bound of `StopWhenSolved` in the configuration."""
-        trainer = _read_yaml(self.log_folder / "config.yaml").get("trainer")
+        trainer = _read_yaml(_noted(self.log_folder, "config.yaml")).get("trainer")
         callbacks = trainer.get("callbacks") if isinstance(trainer, dict) else None
         for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
             if isinstance(callback, dict) and str(callback.get("class_path", "")).endswith(".StopWhenSolved"):
@@ -188,7 +188,7 @@ def _is_fresh(log_folder: Path, columns: dict[str, np.ndarray], older: dict[str,
     The command line's configuration says so. Without one, a log that begins no later than the older one did, or within
     the first interval of its own rows, counts as a fresh one.
     """
-    config = _read_yaml(log_folder / "config.yaml")
+    config = _read_yaml(_noted(log_folder, "config.yaml"))
     if "ckpt_path" in config:
         return config["ckpt_path"] is None
     step = columns.get("step", np.empty(0))
@@ -226,6 +226,14 @@ def _read_json(path: Path) -> Any:
         raise UnreadableRun(f"{path} is damaged ({error}); remove it or make it again") from error
 
 
+def _noted(log_folder: Path, name: str) -> Path:
+    """What the command line noted last: the file of that name, or the highest of `name_1`, `name_2`, … beside it."""
+    stem, suffix = name.split(".")
+    numbered = re.compile(rf"{stem}_(\d+)\.{suffix}")
+    numbers = [int(match[1]) for path in log_folder.glob(f"{stem}_*") if (match := numbered.fullmatch(path.name))]
+    return log_folder / (f"{stem}_{max(numbers)}.{suffix}" if numbers else name)
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     """A mapping; empty if there is no such file, or no mapping in it."""
     if not path.exists():
@@ -240,7 +248,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _started(log_folder: Path) -> str | None:
     """When the run that logs to a folder began, as the command line noted it; sorts by time."""
-    path = log_folder / "machine.json"
+    path = _noted(log_folder, "machine.json")
     noted = _read_json(path) if path.exists() else None
     return str(noted["started"]) if isinstance(noted, dict) and "started" in noted else None
 
