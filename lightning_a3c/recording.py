@@ -218,8 +218,9 @@ class SaveConfigAndMachine(SaveConfigCallback):
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage != "fit" and not trainer.loggers:
             return
-        started = datetime.now(UTC).isoformat(timespec="milliseconds")
-        about = json.dumps({"started": started} | machine(), indent=2) + "\n"
+        # tells the folders of one run from those of others; without loggers, all runs share one folder
+        when = {"started": datetime.now(UTC).isoformat(timespec="milliseconds")} if trainer.loggers else {}
+        about = json.dumps(when | machine(), indent=2) + "\n"
         config = self.parser.dump(self.config, skip_none=False)
         for folder in log_folders(trainer):
             _keep(folder, {self.config_filename: config, "machine.json": about})

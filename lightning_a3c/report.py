@@ -36,7 +36,8 @@ def headline(run: Run) -> Headline:
     """What the log says; a run counts as solved once it exceeded its own bound over 100 episodes.
 
     A log of an older version may end some updates before the run. Whether such a run was solved in the end, only the
-    checkpoint tells that `StopWhenSolved` saved.
+    checkpoint tells that `StopWhenSolved` saved, unless the bound was out of reach: the mean never rose by so much
+    between two rows.
     """
     means = run.columns.get("return_100", np.empty(0))
     complete = means[run.column("episodes") >= WINDOW] if len(means) else means
@@ -48,8 +49,9 @@ def headline(run: Run) -> Headline:
     seconds = float(clock[-1]) if len(clock) else None
     bound, unlogged = run.solved_bound, run.unlogged_updates
     solved: bool | None = bound is not None and best is not None and best > bound
-    if bound is not None and not solved and unlogged:
-        solved = True if run.has_solved_checkpoint else None
+    if bound is not None and not solved and unlogged and len(complete):
+        is_in_reach = bound - complete[-1] <= np.nanmax(np.diff(complete), initial=0.0)
+        solved = True if run.has_solved_checkpoint else None if is_in_reach else False
     return Headline(
         solved=solved,
         bound=bound,

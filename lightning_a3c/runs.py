@@ -7,7 +7,6 @@ import json
 import os
 import re
 from dataclasses import dataclass
-from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -58,19 +57,19 @@ class Run:
     @property
     def config(self) -> str | None:
         """The configuration file that the command line saved, as text."""
-        path = _latest(self.log_folder / "config.yaml")
+        path = _noted(self.log_folder, "config.yaml")
         return path.read_text() if path.exists() else None
 
     @property
     def machine(self) -> dict[str, Any] | None:
         """Where the run ran, as the command line noted it."""
-        path = _latest(self.log_folder / "machine.json")
+        path = _noted(self.log_folder, "machine.json")
         return _read_json(path) if path.exists() else None
 
     @property
     def solved_bound(self) -> float | None:
         """The bound of `StopWhenSolved` in the configuration."""
-        trainer = _read_yaml(_latest(self.log_folder / "config.yaml")).get("trainer")
+        trainer = _read_yaml(_noted(self.log_folder, "config.yaml")).get("trainer")
         callbacks = trainer.get("callbacks") if isinstance(trainer, dict) else None
         for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
             if isinstance(callback, dict) and str(callback.get("class_path", "")).endswith(".StopWhenSolved"):
@@ -189,7 +188,7 @@ def _is_fresh(log_folder: Path, columns: dict[str, np.ndarray], older: dict[str,
     The command line's configuration says so. Without one, a log that begins no later than the older one did, or within
     the first interval of its own rows, counts as a fresh one.
     """
-    config = _read_yaml(_latest(log_folder / "config.yaml"))
+    config = _read_yaml(_noted(log_folder, "config.yaml"))
     if "ckpt_path" in config:
         return config["ckpt_path"] is None
     step = columns.get("step", np.empty(0))
@@ -227,6 +226,14 @@ def _read_json(path: Path) -> Any:
         raise UnreadableRun(f"{path} is damaged ({error}); remove it or make it again") from error
 
 
+def _noted(log_folder: Path, name: str) -> Path:
+    """What the command line noted last: the file of that name, or the highest of `name_1`, `name_2`, … beside it."""
+    stem, suffix = name.split(".")
+    numbered = re.compile(rf"{stem}_(\d+)\.{suffix}")
+    numbers = [int(match[1]) for path in log_folder.glob(f"{stem}_*") if (match := numbered.fullmatch(path.name))]
+    return log_folder / (f"{stem}_{max(numbers)}.{suffix}" if numbers else name)
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     """A mapping; empty if there is no such file, or no mapping in it."""
     if not path.exists():
@@ -241,7 +248,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _started(log_folder: Path) -> str | None:
     """When the run that logs to a folder began, as the command line noted it; sorts by time."""
-    path = _latest(log_folder / "machine.json")
+    path = _noted(log_folder, "machine.json")
     noted = _read_json(path) if path.exists() else None
     return str(noted["started"]) if isinstance(noted, dict) and "started" in noted else None
 
@@ -265,10 +272,3 @@ def _version(log_folder: Path) -> int:
 def _age(path: Path) -> tuple[float, str]:
     """Sorts the newest first."""
     return -path.stat().st_mtime, str(path)
-
-
-def _latest(path: Path) -> Path:
-    """`path`, or the last of `name_1`, `name_2`, … beside it: a run counts up where such files were before it."""
-    numbers = takewhile(lambda number: path.with_stem(f"{path.stem}_{number}").exists(), count(1))
-    last = max(numbers, default=None)
-    return path if last is None else path.with_stem(f"{path.stem}_{last}")

@@ -60,6 +60,13 @@ def test_a_test_leaves_its_results_and_a_video_beside_the_checkpoint(cartpole_ru
     assert imageio_ffmpeg.count_frames_and_secs(cartpole_run / "checkpoints/last.test.mp4")[0] > 1
 
 
+def test_every_logger_that_writes_files_has_the_configuration_and_the_machine(cartpole_run: Path) -> None:
+    folders = [cartpole_run / "csv/version_0", cartpole_run / "tensorboard/version_0"]
+    for name in ("config.yaml", "machine.json"):
+        first, second = ((folder / name).read_text() for folder in folders)
+        assert first == second
+
+
 def test_testing_again_gives_the_same_results(tmp_path: Path) -> None:
     module = A3CModule.for_data(data())
     kept = []

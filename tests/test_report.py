@@ -115,11 +115,13 @@ def test_solved_means_above_the_runs_own_bound(bound: float, solved: bool, tmp_p
 
 
 def test_a_log_that_ends_before_the_run_does_not_say_whether_it_was_solved(tmp_path: Path) -> None:
-    old = run([10.0, 17.0, 17.0], [100, 150, 150], 18.0, tmp_path)
+    old = run([10.0, 17.0, 17.0], [100, 150, 150], 18.0, tmp_path)  # rose by 7 in 50 updates, and 1 is missing
     old.columns["step"] = np.array([49.0, 99.0, 120.0])
     old.columns["env_steps"][-1] = old.columns["env_steps"][-2]
     facts = headline(old)
     assert (facts.solved, facts.unlogged_updates) == (None, 21)
+    old.columns["return_100"][:] = [10.0, 10.5, 10.5]
+    assert headline(old).solved is False
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints/solved.ckpt").touch()
     assert headline(old).solved is True

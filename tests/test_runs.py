@@ -133,6 +133,13 @@ def test_a_damaged_configuration_is_named(tmp_path: Path) -> None:
         _ = read_run(tmp_path).solved_bound
 
 
+def test_what_the_command_line_noted_last_counts(tmp_path: Path) -> None:
+    folder = log(tmp_path, 0, (10, 1)).parent
+    for name in ("config.yaml", "config_2.yaml", "config_10.yaml", "config_old.yaml"):
+        (folder / name).write_text(f"note: {name}")
+    assert read_run(tmp_path).config == "note: config_10.yaml"
+
+
 @pytest.mark.parametrize("text", ["", "trainer: null", "trainer: {callbacks: null}", "trainer: {callbacks: [a.B]}"])
 def test_a_configuration_without_a_bound_has_none(text: str, tmp_path: Path) -> None:
     (log(tmp_path, 0, (10, 1)).parent / "config.yaml").write_text(text)
