@@ -110,6 +110,8 @@ class A3CModule(pl.LightningModule):
         self.update_log = UpdateLog()
         self._episode_wait = EpisodeWait()
         self._counted: object = None  # the last report
+        self._ended_at = -1  # the batch after which an epoch ended last
+        self._restored: dict[str, Any] = {}  # of the checkpoint that is resumed from
         # Lightning checks the trainer against this before any setup hook, so it must be known here
         self.automatic_optimization = mode == "data"
         self.frame_skip: int = (protocol or {}).get("frame_skip", 1)
@@ -165,10 +167,10 @@ class A3CModule(pl.LightningModule):
                 "lr_scheduler ReduceLROnPlateau does not say what to watch; use the class path "
                 "pytorch_lightning.cli.ReduceLROnPlateau with monitor among its init_args"
             )
+        config: dict[str, Any] = {"scheduler": scheduler, "interval": "step" if monitor is None else "epoch"}
         if monitor is not None and self.automatic_optimization:
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": monitor}}
-        interval = "step" if monitor is None else "epoch"
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": interval}}
+            config["reduce_on_plateau"] = False  # stepped here: Lightning leaves out the epoch that is resumed
+        return {"optimizer": optimizer, "lr_scheduler": config}  # type: ignore[return-value]
 
     def configure_callbacks(self) -> list[pl.Callback]:
         """One that has the last update logged where an exception ends training.
@@ -221,6 +223,12 @@ class A3CModule(pl.LightningModule):
         self.progress.start()
         self.update_log.begin(self.trainer)
         self._episode_wait.begin(self.trainer)
+        # Lightning begins with the end of an epoch, or leaves it out, where a checkpoint is of its last update
+        metrics, self._ended_at = self._restored.get("metrics", {}), self._restored.get("ended_at", -1)
+        self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})
+        if self._restored.get("is_epoch_end_due"):
+            self._end_epoch()
+        self._restored = {}
 
     @property
     def logs_now(self) -> bool:
@@ -271,12 +279,31 @@ class A3CModule(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         self._episode_wait.hold(until=bool(self.progress.returns))
-        if not self.automatic_optimization and self.trainer.is_last_batch:
+        if self._is_epoch_end_due:
+            self._end_epoch()
+
+    @property
+    def _is_epoch_end_due(self) -> bool:
+        return self.trainer.is_last_batch and self.trainer.fit_loop.total_batch_idx != self._ended_at
+
+    def _end_epoch(self) -> None:
+        self._ended_at = self.trainer.fit_loop.total_batch_idx
+        if not self.automatic_optimization:
             self._step_schedulers("epoch", self.current_epoch)
+        for config in self.trainer.lr_scheduler_configs:
+            monitor, metrics = monitor_of(config.scheduler), self.trainer.callback_metrics
+            if monitor is None or config.reduce_on_plateau:  # which Lightning steps
+                continue
+            if monitor not in metrics:
+                raise MisconfigurationException(
+                    f"lr_scheduler.monitor {monitor} is not logged; take one of {', '.join(metrics)}"
+                )
+            self.lr_scheduler_step(config.scheduler, metrics[monitor])
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
         if metric is None:
-            scheduler.step()
+            if monitor_of(scheduler) is None:  # else `on_train_epoch_end` sees to it
+                scheduler.step()
         elif self.progress.returns or math.isfinite(metric):  # else no episode has ended: no bad epoch
             scheduler.step(metric)
 
@@ -327,7 +354,15 @@ class A3CModule(pl.LightningModule):
         export_onnx(self, path, observations.to(self.device))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["progress"] = self.progress.state_dict() | {"skipped_updates": self.skipped_updates}
+        checkpoint["progress"] = self.progress.state_dict() | {
+            "skipped_updates": self.skipped_updates,
+        }
+        if self._is_in("fit"):
+            checkpoint["progress"] |= {
+                "metrics": {name: float(value) for name, value in self.trainer.callback_metrics.items()},
+                "ended_at": self._ended_at,
+                "is_epoch_end_due": self._is_epoch_end_due,
+            }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         theirs, ours = checkpoint.get("hyper_parameters", {}), self.hparams
@@ -347,6 +382,8 @@ class A3CModule(pl.LightningModule):
         if "progress" in checkpoint:
             self.progress.load_state_dict(checkpoint["progress"])
             self.skipped_updates = checkpoint["progress"].get("skipped_updates", 0)
+        if self._is_in("fit"):
+            self._restored = checkpoint.get("progress", {})
         if self._is_in("fit", None) and ours["protocol"] and theirs.get("protocol"):
             self._go_on_with(ours["protocol"], theirs["protocol"])
         if self._is_in("fit") and "optimizer_states" in checkpoint and "optimizer" in theirs:
@@ -458,16 +495,8 @@ class A3CModule(pl.LightningModule):
         for config in self.trainer.lr_scheduler_configs:
             if config.interval != interval or (index + 1) % config.frequency:
                 continue
-            monitor = monitor_of(config.scheduler)
-            if monitor is not None:
-                metrics = self.trainer.callback_metrics
-                if monitor not in metrics:
-                    raise MisconfigurationException(
-                        f"lr_scheduler.monitor {monitor} is not logged; take one of {', '.join(metrics)}"
-                    )
-                self.lr_scheduler_step(config.scheduler, metrics[monitor])
-            elif not isinstance(config.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-                self.lr_scheduler_step(config.scheduler, None)  # that one is stepped by who made it without a monitor
+            if not isinstance(config.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):  # which needs a metric
+                self.lr_scheduler_step(config.scheduler, None)
 
     def _end_update(self, batch: Batch, find_terms: Callable[[], LossTerms]) -> None:
         if batch.report is not self._counted:  # some optimizers have losses computed again
