@@ -467,20 +467,21 @@ def test_three_fits_at_once_all_train_and_leave_the_process_as_it_was(
 ) -> None:
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_f": True}, raising=False)
     before = process_state()
-    modules = {}
+    made = {}
 
     def fit(number: int, mode: str, updates: int) -> None:
         played = data(seed=number)
         module = A3CModule.for_data(played, mode=mode)
-        trainer(mode, tmp_path, max_steps=updates).fit(module, datamodule=played)
-        modules[number] = module.progress.env_steps
+        own = trainer(mode, tmp_path, max_steps=updates)
+        own.fit(module, datamodule=played)
+        made[number] = own.global_step
 
     fits = [threading.Thread(target=fit, args=args) for args in ((0, "data", 20), (1, "gradient", 40), (2, "data", 60))]
     for thread in fits:
         thread.start()
     for thread in fits:
         thread.join()
-    assert [modules[number] // 32 for number in range(3)] == [20, 40, 60]
+    assert made == {0: 20, 1: 40, 2: 60}
     assert process_state() == before
 
 
