@@ -142,7 +142,7 @@ def test_a_function_among_an_environments_arguments_trains_and_is_kept_in_no_che
     module = A3CModule.for_data(data)
     silent = {"accelerator": "cpu", "max_steps": 2, "logger": False, "enable_progress_bar": False}
     with pytest.raises(
-        MisconfigurationException, match=r"^env\.kwargs .*CallableNumber.* enable_checkpointing to False"
+        MisconfigurationException, match=r"^env\.kwargs .*CallableNumber.* set trainer\.enable_checkpointing to False"
     ):
         pl.Trainer(**silent, default_root_dir=tmp_path).fit(module, datamodule=data)
     assert not list(tmp_path.iterdir())
