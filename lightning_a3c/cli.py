@@ -45,6 +45,12 @@ class A3CCLI(LightningCLI):
         super().__init__(model_class, datamodule_class, **(defaults | options))
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        for key, is_subclass, base in (
+            ("model", self.subclass_mode_model, self.model_class),
+            ("data", self.subclass_mode_data, self.datamodule_class),
+        ):
+            if is_subclass and base is not None:
+                parser.set_defaults({key: {"class_path": f"{base.__module__}.{base.__qualname__}"}})
         add_linked_arguments(parser, "model.init_args" if self.subclass_mode_model else "model")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:

@@ -1,9 +1,10 @@
-"""Refusing trainers of more than one learner."""
+"""Refusing trainers of more than one learner, or of one in a process of its own."""
 
 from __future__ import annotations
 
 import pytorch_lightning as pl
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
 
 
 def require_one_learner(trainer: pl.Trainer) -> None:
@@ -11,6 +12,10 @@ def require_one_learner(trainer: pl.Trainer) -> None:
 
     Lightning starts them before any hook, and none has come as far as importing the script when the first hook runs.
     """
+    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher) and trainer.num_devices == 1:
+        raise MisconfigurationException(
+            "trainer.strategy starts the learner in a process of its own, from which no result comes back; use auto"
+        )
     if trainer.world_size <= 1 and trainer.num_devices * trainer.num_nodes <= 1:
         return
     started = getattr(trainer.strategy.launcher, "procs", [])

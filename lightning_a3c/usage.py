@@ -69,6 +69,9 @@ def check_configs(args: Sequence[str], linked: Sequence[str]) -> None:
         if "://" in name or name.lstrip().startswith("{"):
             continue  # elsewhere, or the content itself: the parser's own errors will do
         content = read_config(Path(name))
+        for section in ("trainer", "model", "data"):
+            if not isinstance(content.get(section) or {}, Mapping | str):  # text names another file, or a class
+                refuse(PROGRAM, f"config {name}: {section} must hold options, got {content[section]!r}")
         model = content.get("model")
         for key in linked:
             if isinstance(model, Mapping) and key in model:
@@ -144,7 +147,8 @@ def _literal(found: re.Match[str], message: str, options: list[str], commands: l
         str(c) for kind in re.findall(r"Expected a typing\.Literal(\[.*?\])", message) for c in ast.literal_eval(kind)
     ]
     value = _value(message)
-    return f"{_key(message)} must be one of {', '.join(choices)}, got {value!r}{did_you_mean(value, choices)}"
+    kinds = f"{_types(message)} or " if _types(message) else ""
+    return f"{_key(message)} must be {kinds}one of {', '.join(choices)}, got {value!r}{did_you_mean(value, choices)}"
 
 
 def _unknown_argument(found: re.Match[str], message: str, options: list[str], commands: list[str]) -> str:
@@ -193,6 +197,10 @@ def _not_built(found: re.Match[str], message: str, options: list[str], commands:
     return f"{found[1]}: {found[2]}"
 
 
+def _no_spec(found: re.Match[str], message: str, options: list[str], commands: list[str]) -> str:
+    return f"{_key(message)} must be given by class_path and init_args, got {_value(message)}"
+
+
 def _wrong_type(found: re.Match[str], message: str, options: list[str], commands: list[str]) -> str:
     return f"{_key(message)} must be {_types(message)}, got {_value(message)!r}"
 
@@ -209,8 +217,9 @@ _EXPLANATIONS = (  # the more a pattern tells, the earlier it comes
     (r"Import path .*does not correspond to a subclass of (\w+)", _no_subclass),
     (r"Expected a typing\.Literal\[", _literal),
     (r"Expected a dot import path string: (\S+)", _unknown_class),
-    (r"class_path '([\w.]+)':\s+(?!Parser key|Not a valid)(.+)", _not_built),
-    (r"Expected an? <class '", _wrong_type),
+    (r"class_path '([\w.]+)':\s++(?!Parser key|Not a valid)(.+)", _not_built),
+    (r"Expected an? <class '(?!NoneType)", _wrong_type),
+    (r"Not a valid subclass of|Expected an import path or a subclass spec", _no_spec),
 )
 
 
@@ -226,7 +235,7 @@ def _key(message: str) -> str:
 
 def _value(message: str) -> str:
     """What was given, shortened: it may be a whole section."""
-    found = re.search(r"(?:Given value|Got value): (.*)", message)
+    found = re.search(r"(?:Given value|Got value): (.*?)(?:\. Got value: .*)?$", message, re.MULTILINE)
     value = found[1] if found else ""
     return value if len(value) <= 100 else f"{value[:97]}..."
 
