@@ -25,7 +25,7 @@ from lightning_a3c.optimizers import Specs, follow, monitor_of
 from lightning_a3c.progress import Progress
 from lightning_a3c.summary import EpisodeSummary
 from lightning_a3c.types import Batch, Gradients, Prediction
-from lightning_a3c.update_log import EpisodeWait, UpdateLog
+from lightning_a3c.update_log import OF_EPISODES, EpisodeWait, UpdateLog
 
 SEED_OPTIMIZER = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3, "eps": 1e-3, "fused": True}}
 
@@ -209,7 +209,10 @@ class A3CModule(pl.LightningModule):
         self._episode_wait.begin(self.trainer)
         # Lightning begins with the end of an epoch, or leaves it out, where a checkpoint is of its last update
         metrics, self._ended_at = self._restored.get("metrics", {}), self._restored.get("ended_at", -1)
-        self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})
+        forgotten = () if self.progress.returns else OF_EPISODES
+        self.trainer.callback_metrics.update(
+            {name: torch.tensor(value) for name, value in metrics.items() if name not in forgotten}
+        )
         if self._restored.get("is_epoch_end_due"):
             self._end_epoch()
         self._restored = {}
