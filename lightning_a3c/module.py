@@ -14,7 +14,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from pytorch_lightning.callbacks import BatchSizeFinder, GradientAccumulationScheduler, LearningRateFinder
 from pytorch_lightning.core.optimizer import LightningOptimizer
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from pytorch_lightning.utilities.types import LRSchedulerConfigType, OptimizerLRScheduler
 from torch import Tensor, nn
 
 from lightning_a3c.checkpoints import WholeCheckpoints, require_loadable
@@ -148,10 +148,10 @@ class A3CModule(pl.LightningModule):
                 "lr_scheduler ReduceLROnPlateau does not say what to watch; use the class path "
                 "pytorch_lightning.cli.ReduceLROnPlateau with monitor among its init_args"
             )
-        config: dict[str, Any] = {"scheduler": scheduler, "interval": "step" if monitor is None else "epoch"}
+        config: LRSchedulerConfigType = {"scheduler": scheduler, "interval": "step" if monitor is None else "epoch"}
         if monitor is not None and self.automatic_optimization:
             config["reduce_on_plateau"] = False  # stepped here: Lightning leaves out the epoch that is resumed
-        return {"optimizer": optimizer, "lr_scheduler": config}  # type: ignore[typeddict-item]
+        return {"optimizer": optimizer, "lr_scheduler": config}
 
     def configure_callbacks(self) -> list[pl.Callback]:
         """One that has the last update logged where an exception ends training.
