@@ -14,7 +14,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from pytorch_lightning.callbacks import BatchSizeFinder, GradientAccumulationScheduler, LearningRateFinder
 from pytorch_lightning.core.optimizer import LightningOptimizer
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from pytorch_lightning.utilities.types import LRSchedulerConfigType, OptimizerLRScheduler
 from torch import Tensor, nn
 
 from lightning_a3c.checkpoints import WholeCheckpoints, require_loadable
@@ -28,7 +28,7 @@ from lightning_a3c.policies import choose_actions, require_choice
 from lightning_a3c.progress import Progress
 from lightning_a3c.summary import EpisodeSummary
 from lightning_a3c.types import Batch, Gradients, Prediction
-from lightning_a3c.update_log import EpisodeWait, UpdateLog
+from lightning_a3c.update_log import OF_EPISODES, EpisodeWait, UpdateLog
 
 SEED_OPTIMIZER = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3, "eps": 1e-3, "fused": True}}
 
@@ -167,10 +167,10 @@ class A3CModule(pl.LightningModule):
                 "lr_scheduler ReduceLROnPlateau does not say what to watch; use the class path "
                 "pytorch_lightning.cli.ReduceLROnPlateau with monitor among its init_args"
             )
-        config: dict[str, Any] = {"scheduler": scheduler, "interval": "step" if monitor is None else "epoch"}
+        config: LRSchedulerConfigType = {"scheduler": scheduler, "interval": "step" if monitor is None else "epoch"}
         if monitor is not None and self.automatic_optimization:
             config["reduce_on_plateau"] = False  # stepped here: Lightning leaves out the epoch that is resumed
-        return {"optimizer": optimizer, "lr_scheduler": config}  # type: ignore[return-value]
+        return {"optimizer": optimizer, "lr_scheduler": config}
 
     def configure_callbacks(self) -> list[pl.Callback]:
         """One that has the last update logged where an exception ends training.
@@ -225,7 +225,10 @@ class A3CModule(pl.LightningModule):
         self._episode_wait.begin(self.trainer)
         # Lightning begins with the end of an epoch, or leaves it out, where a checkpoint is of its last update
         metrics, self._ended_at = self._restored.get("metrics", {}), self._restored.get("ended_at", -1)
-        self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})
+        forgotten = () if self.progress.returns else OF_EPISODES
+        self.trainer.callback_metrics.update(
+            {name: torch.tensor(value) for name, value in metrics.items() if name not in forgotten}
+        )
         if self._restored.get("is_epoch_end_due"):
             self._end_epoch()
         self._restored = {}

@@ -66,7 +66,7 @@ def follow(checkpoint: dict[str, Any], theirs: Specs, ours: Specs) -> Changes:
     old, _ = _try_build(theirs._replace(lr_scheduler=None))
     _, old_schedule = _try_build(ours._replace(lr_scheduler=theirs.lr_scheduler))
     new, schedule = ours.build(_one_parameter())
-    differences = _optimizer_differences(old, new) + _schedule_differences(old_schedule, schedule)
+    differences = _optimizer_differences(theirs, old, new) + _schedule_differences(old_schedule, schedule)
     if not differences:
         return Changes([], False)
 
@@ -102,9 +102,9 @@ def _try_build(specs: Specs) -> tuple[Optimizer | None, LRScheduler | None]:
         return None, None
 
 
-def _optimizer_differences(old: Optimizer | None, new: Optimizer) -> list[str]:
+def _optimizer_differences(theirs: Specs, old: Optimizer | None, new: Optimizer) -> list[str]:
     if old is None or type(old) is not type(new):
-        return [f"optimizer {_name(old)} → {_name(new)}"]
+        return [f"optimizer {theirs.optimizer['class_path'] if old is None else _name(old)} → {_name(new)}"]
     return _differences(f"{_name(new)} ", old.defaults, new.defaults)
 
 
