@@ -29,6 +29,7 @@ class UpdateLog:
 
     def __init__(self) -> None:
         self._found: dict[str, Callable[[], Metrics]] = {}  # of the last update, by what found it
+        self._late: set[str] = set()  # what is found only after the rest was logged
         self._place = 0, 0  # its step and epoch, as loggers have them
         self._is_logged = self._is_written = True  # whether callbacks and loggers know it
         self._logs_always = False
@@ -75,6 +76,7 @@ class UpdateLog:
     def add(self, module: pl.LightningModule, source: str, find: Callable[[], Metrics]) -> None:
         """Like `keep`, after `log_if_seen`: log it too, if the rest was logged."""
         self._found[source] = find
+        self._late.add(source)
         if self._is_logged:
             _log(module, find())
 
@@ -82,6 +84,8 @@ class UpdateLog:
         """The update is made, but for what is added later."""
         self._place = module.trainer.fit_loop.epoch_loop._batches_that_stepped, module.current_epoch
         self._is_logged = False
+        for source in self._late:  # of the update before
+            self._found.pop(source, None)
         if is_seen:
             self._log_found(module)
 
@@ -99,6 +103,7 @@ class UpdateLog:
             return
         if trainer.training:
             self._log_found(module)
+            _ = trainer.callback_metrics  # once training is over, Lightning gives what was read last
         if not self._is_written and trainer.log_every_n_steps:  # type: ignore[attr-defined]
             metrics = {name: _number(value) for find in self._found.values() for name, value in find().items()}
             for logger in trainer.loggers:

@@ -280,7 +280,9 @@ def test_environments_are_closed_with_their_workers(tmp_path: Path) -> None:
     env = EnvConfig("tests.scripted:Simulator-v0", num_envs=2, kwargs={"folder": tmp_path})
     with closing(dataset(env=env)) as stream:
         next(iter(stream))
-        simulators = [int(path.name) for path in tmp_path.iterdir()]
+        deadline = time.monotonic() + 30  # for the second worker, which the first batch does not wait for
+        while len(simulators := [int(path.name) for path in tmp_path.iterdir()]) < 5 and time.monotonic() < deadline:
+            time.sleep(0.05)
         assert sum(not gone(pid) for pid in simulators) == 4  # the first was looked at, and is gone
     assert all(gone(pid) for pid in simulators)
 

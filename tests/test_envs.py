@@ -611,12 +611,19 @@ def test_a_checkpoint_says_which_argument_it_could_not_keep(register):
 
 
 class Shows(gymnasium.Env):
-    """Nothing but its observation space."""
+    """Anything in its observation space."""
 
     action_space = spaces.Discrete(2)
 
     def __init__(self, observation_space):
         self.observation_space = observation_space
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        return self.observation_space.sample(), 0.0, False, False, {}
 
 
 @pytest.mark.parametrize(

@@ -208,14 +208,17 @@ def test_batches_that_workers_cannot_share_evenly_are_refused(changes: dict[str,
         data("CartPole-v1", **changes)
 
 
-for _id, _more in (("Limited-v0", {}), ("LimitedHard-v0", {"difficulty": 1})):  # in ALE's vector environment, and not
+for _id, _more in (
+    ("CutBreakout-v0", {}),
+    ("CutBreakoutHard-v0", {"difficulty": 1}),
+):  # in ALE's vector environment, and not
     _game = {"game": "breakout", "repeat_action_probability": 0.25} | _more
     gymnasium.register(_id, "ale_py.env:AtariEnv", max_episode_steps=17, kwargs=_game)
 
 
 @pytest.mark.parametrize(
     ("env_id", "steps"),
-    [("CartPole-v1", 150), ("BreakoutNoFrameskip-v4", 200), ("Limited-v0", 60), ("LimitedHard-v0", 60)],
+    [("CartPole-v1", 150), ("BreakoutNoFrameskip-v4", 200), ("CutBreakout-v0", 60), ("CutBreakoutHard-v0", 60)],
 )
 def test_playing_again_brings_every_sub_environment_back(env_id: str, steps: int) -> None:
     config = EnvConfig(env_id, num_envs=3)

@@ -150,20 +150,22 @@ def test_the_last_row_is_the_last_updates_however_training_ends(end: str, mode: 
 
 
 def test_a_checkpoint_saved_for_an_error_is_named_after_the_last_update(tmp_path: Path) -> None:
-    checkpoint = ModelCheckpoint(tmp_path, filename="{env_steps:.0f}", save_on_exception=True)
+    checkpoint = ModelCheckpoint(tmp_path / "saved", filename="{env_steps:.0f}", save_on_exception=True)
     stream = data()
     module = A3CModule.for_data(stream)
     with pytest.raises(WorkerError):
         trainer("data", tmp_path, AfterUpdate(fail), checkpoint).fit(module, datamodule=stream)
-    assert (tmp_path / f"env_steps={module.progress.env_steps}.ckpt").exists()
+    assert (tmp_path / "saved" / f"env_steps={module.progress.env_steps}.ckpt").exists()
 
 
 def test_checkpoints_by_steps_are_named_after_their_own_update(tmp_path: Path) -> None:
-    checkpoint = ModelCheckpoint(tmp_path, filename="{env_steps:.0f}", every_n_train_steps=7, save_top_k=-1)
+    checkpoint = ModelCheckpoint(tmp_path / "saved", filename="{env_steps:.0f}", every_n_train_steps=7, save_top_k=-1)
     stream = data()
     trainer("data", tmp_path, checkpoint, max_steps=21).fit(A3CModule.for_data(stream), datamodule=stream)
-    saved = [torch.load(path, weights_only=True)["progress"]["env_steps"] for path in tmp_path.glob("*.ckpt")]
-    assert {path.name for path in tmp_path.glob("*.ckpt")} == {f"env_steps={env_steps}.ckpt" for env_steps in saved}
+    saved = [torch.load(path, weights_only=True)["progress"]["env_steps"] for path in tmp_path.glob("saved/*.ckpt")]
+    assert {path.name for path in tmp_path.glob("saved/*.ckpt")} == {
+        f"env_steps={env_steps}.ckpt" for env_steps in saved
+    }
     assert len(saved) == 3
 
 
