@@ -352,11 +352,13 @@ def _lost(value: Any) -> str:
     return next(filter(None, map(_lost, items)), "")
 
 
-def _try(env: VectorEnv, env_id: str) -> None:
+def _try(env: SyncVectorEnv, env_id: str) -> None:
     """One reset and one step, as training makes them; raises ValueError if one fails."""
     call = "reset"
     try:
         env.reset(seed=0)
+        if getattr(type(env.envs[0].unwrapped), "step", None) is gymnasium.Env.step:
+            return  # one that is still being written: its spaces can be had, and a network for them
         call = "step"
         env.step(np.zeros(1, dtype=np.int64))
     except BadEnvironment as error:
