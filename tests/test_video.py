@@ -38,9 +38,10 @@ def test_a_recording_ends_at_its_limit(tmp_path: Path) -> None:
 
 
 def test_a_whole_episode_is_called_so_even_if_it_ends_at_the_limit(tmp_path: Path) -> None:
-    whole = record_episode(CARTPOLE, MLP((4,), 2), tmp_path / "a.mp4", seed=1)
+    net = MLP((4,), 2)
+    whole = record_episode(CARTPOLE, net, tmp_path / "a.mp4", seed=1)
     assert whole.is_whole
-    assert record_episode(CARTPOLE, MLP((4,), 2), tmp_path / "a.mp4", seed=1, max_steps=whole.steps).is_whole
+    assert record_episode(CARTPOLE, net, tmp_path / "a.mp4", seed=1, max_steps=whole.steps).is_whole
 
 
 def test_an_interrupted_recording_is_abandoned_and_leaves_nothing(tmp_path: Path) -> None:
