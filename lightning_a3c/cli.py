@@ -12,11 +12,11 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from lightning_a3c.data import CollectorDataModule
 from lightning_a3c.files import require_checkpoint
 from lightning_a3c.keeping import keeping_options, named_checkpoint
-from lightning_a3c.learners import require_one_learner
 from lightning_a3c.module import A3CModule
 from lightning_a3c.parser import LINKED, OneLineLightningParser, add_linked_arguments, errors_in_one_line, require_seed
 from lightning_a3c.progress_bar import bar_options
 from lightning_a3c.recording import SaveConfigAndMachine
+from lightning_a3c.trainer_checks import require_one_learner
 from lightning_a3c.usage import check_configs
 
 

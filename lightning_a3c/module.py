@@ -12,13 +12,11 @@ import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
-from pytorch_lightning.callbacks import BatchSizeFinder, GradientAccumulationScheduler, LearningRateFinder
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.utilities.types import LRSchedulerConfigType, OptimizerLRScheduler
 from torch import Tensor, nn
 
 from lightning_a3c.checkpoints import WholeCheckpoints, require_loadable
-from lightning_a3c.learners import require_one_learner
 from lightning_a3c.losses import A2CLoss, LossTerms
 from lightning_a3c.network_checks import check_network, evaluating, training_differences
 from lightning_a3c.networks import MLP, AtariA2C, Bounds, build_network, class_path_of, orthogonal_init
@@ -27,16 +25,12 @@ from lightning_a3c.optimizers import Specs, follow, monitor_of
 from lightning_a3c.policies import choose_actions, require_choice
 from lightning_a3c.progress import Progress
 from lightning_a3c.summary import EpisodeSummary
+from lightning_a3c.trainer_checks import require_fitting_trainer
 from lightning_a3c.types import Batch, Gradients, Prediction
 from lightning_a3c.update_log import OF_EPISODES, EpisodeWait, UpdateLog
 
 SEED_OPTIMIZER = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3, "eps": 1e-3, "fused": True}}
 
-# true 16 bits would round what workers report too, the returns of episodes; 16-mixed scales losses, which workers in
-# gradient mode never see and fused optimizers unscale only after gradients are clipped
-_PRECISIONS = ("32-true", "bf16-mixed")
-
-_NO_ACCUMULATION = "weights are published and versions counted once a batch: remove it, and raise data.batch_size"
 _BOUNDS = ("observation_low", "observation_high")  # of a protocol; checkpoints made before there were any have none
 
 
@@ -178,28 +172,8 @@ class A3CModule(pl.LightningModule):
         As the first hook, and one that each process of several calls, it refuses trainers and data that do not fit,
         and takes note of what the data play.
         """
-        trainer, precision = self.trainer, self.trainer.precision_plugin.precision
-        require_one_learner(trainer)
-        if (trainer.gradient_clip_val or 0) < 0:
-            raise MisconfigurationException(f"trainer.gradient_clip_val must be >= 0, got {trainer.gradient_clip_val}")
-        if precision not in _PRECISIONS:
-            raise MisconfigurationException(
-                f"trainer.precision must be one of {', '.join(_PRECISIONS)}, got {precision}: weights are float32, "
-                "and losses are not scaled"
-            )
-        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        for callback in callbacks:
-            if isinstance(callback, BatchSizeFinder | LearningRateFinder):
-                raise MisconfigurationException(
-                    f"{type(callback).__name__} tries batches of a data set; data.batch_size and optimizer.lr are part "
-                    "of how an agent learns here: remove it, and compare whole runs instead"
-                )
-            if isinstance(callback, GradientAccumulationScheduler) and callback.going_to_accumulate_grad_batches():
-                raise MisconfigurationException(f"{type(callback).__name__} accumulates gradients; {_NO_ACCUMULATION}")
-        if trainer.accumulate_grad_batches != 1:
-            raise MisconfigurationException(
-                f"trainer.accumulate_grad_batches must be 1, got {trainer.accumulate_grad_batches}; {_NO_ACCUMULATION}"
-            )
+        trainer = self.trainer
+        require_fitting_trainer(trainer)
         protocol = getattr(getattr(trainer, "datamodule", None), "protocol", None)
         if protocol is not None:
             self._require_same_spaces(protocol)
@@ -209,6 +183,7 @@ class A3CModule(pl.LightningModule):
         self._tell_training_differences()
         if trainer.checkpoint_callbacks:
             require_loadable(self.hparams)
+        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
         return [] if any(isinstance(callback, _LogLastUpdate) for callback in callbacks) else [_LogLastUpdate()]
 
     def setup(self, stage: str) -> None:
