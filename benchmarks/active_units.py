@@ -15,15 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from lightning_a3c import A3CModule
-from lightning_a3c.envs import config_of, make_vector_env
+from lightning_a3c.environments.making import make_vector_env
+from lightning_a3c.environments.task import env_config_of
 
 STEPS = 400  # of random play, in 8 environments, every tenth looked at
 
 
-def observations_of(protocol: dict[str, object]) -> Tensor:
+def observations_of(task: dict[str, object]) -> Tensor:
     """Seen in random play: [STEPS / 10 * 8, *observation_shape]."""
     chance = np.random.default_rng(0)
-    env = make_vector_env(config_of(protocol), num_envs=8)
+    env = make_vector_env(env_config_of(task), num_envs=8)
     env.reset(seed=0)
     seen = [env.step(chance.integers(env.single_action_space.n, size=8))[0].copy() for _ in range(STEPS)]
     env.close()
@@ -52,7 +53,7 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path, nargs="+")
     for path in parser.parse_args().checkpoint:
         module = A3CModule.load_from_checkpoint(path, map_location="cpu", weights_only=True)
-        print(path, *active_units(module.net, observations_of(module.hparams["protocol"])))
+        print(path, *active_units(module.net, observations_of(module.hparams["task"])))
 
 
 if __name__ == "__main__":

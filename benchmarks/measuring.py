@@ -115,23 +115,25 @@ def run_parts(
     os.sched_setaffinity(0, {core})
     import torch
 
-    from lightning_a3c.envs import EnvConfig, inspect, make_vector_env
-    from lightning_a3c.heap import keep_freed_memory
-    from lightning_a3c.networks import AtariA2C
-    from lightning_a3c.policies import SoftmaxPolicy
-    from lightning_a3c.processor import fastest_matmul
+    from lightning_a3c.environments.config import EnvConfig
+    from lightning_a3c.environments.making import make_vector_env
+    from lightning_a3c.environments.task import describe_task
+    from lightning_a3c.rl.networks import AtariA2C
+    from lightning_a3c.rl.policies import SoftmaxPolicy
+    from lightning_a3c.system.malloc import keep_freed_memory
+    from lightning_a3c.system.processor import prefer_onednn
 
     torch.set_num_threads(1)
     keep_freed_memory()
     config = EnvConfig(id=PONG, num_envs=num_envs)
-    protocol = inspect(config)
-    net = AtariA2C(protocol.observation_shape, protocol.num_actions)
+    task = describe_task(config)
+    net = AtariA2C(task.observation_shape, task.num_actions)
     acting_net = copy.deepcopy(net).to(worker_device, torch.bfloat16 if bf16 else torch.float32)
     policy = SoftmaxPolicy(acting_net)
     env = make_vector_env(config)
     env.reset(seed=0)
-    actions = torch.randint(protocol.num_actions, (num_envs,)).numpy()
-    seen = torch.randint(256, (num_envs, *protocol.observation_shape), dtype=torch.uint8)
+    actions = torch.randint(task.num_actions, (num_envs,)).numpy()
+    seen = torch.randint(256, (num_envs, *task.observation_shape), dtype=torch.uint8)
 
     def act() -> None:
         with torch.autocast(worker_device, torch.bfloat16, enabled=bf16):
@@ -148,11 +150,11 @@ def run_parts(
         "env": (step, num_envs),
         "acting": (act, num_envs),
         "env and acting in turn": (step_and_act, num_envs),
-        "learning": (_update(net, protocol, DEVICES[accelerator], bf16), BATCH_SIZE),
+        "learning": (_update(net, task, DEVICES[accelerator], bf16), BATCH_SIZE),
     }
     if DEVICES[accelerator] != worker_device:
-        repeats["learning in a worker"] = _update(copy.deepcopy(net), protocol, worker_device, bf16), BATCH_SIZE
-    with fastest_matmul(torch.device("cpu")):
+        repeats["learning in a worker"] = _update(copy.deepcopy(net), task, worker_device, bf16), BATCH_SIZE
+    with prefer_onednn(torch.device("cpu")):
         return {part: _rate(repeat, steps, seconds / 6) for part, (repeat, steps) in repeats.items()}
 
 
@@ -163,17 +165,17 @@ def run_parts_on_all_cores(seconds: float, **changes: Any) -> dict[str, float]:
     return {part: harmonic_mean(of_core[part] for of_core in rates) for part in rates[0]}
 
 
-def _update(net: Any, protocol: Any, device: str, bf16: bool) -> Callable[[], None]:
+def _update(net: Any, task: Any, device: str, bf16: bool) -> Callable[[], None]:
     """One update of `net` on `device` from a batch in this process's memory."""
     import torch
 
-    from lightning_a3c.losses import A2CLoss
+    from lightning_a3c.rl.losses import A2CLoss
 
     on_gpu = device != "cpu"
     net.to(device)
     batch = (
-        torch.randint(256, (BATCH_SIZE, *protocol.observation_shape), dtype=torch.uint8, pin_memory=on_gpu),
-        torch.randint(protocol.num_actions, (BATCH_SIZE,), pin_memory=on_gpu),
+        torch.randint(256, (BATCH_SIZE, *task.observation_shape), dtype=torch.uint8, pin_memory=on_gpu),
+        torch.randint(task.num_actions, (BATCH_SIZE,), pin_memory=on_gpu),
         torch.randn(BATCH_SIZE, pin_memory=on_gpu),
     )
     loss = A2CLoss()

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from lightning_a3c.files import replacing
+from lightning_a3c.system.files import atomic_write
 
 KEPT = ("pytorch-lightning_version", "hyper_parameters", "progress", "epoch", "global_step")
 
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("policy", type=Path)
     args = parser.parse_args()
-    with replacing(args.policy) as partial:
+    with atomic_write(args.policy) as partial:
         torch.save(small(torch.load(args.checkpoint, map_location="cpu", weights_only=True)), partial)
 
 

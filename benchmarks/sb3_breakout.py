@@ -26,7 +26,7 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from stable_baselines3.common.vec_env import VecFrameStack
 
-from lightning_a3c.summary import bootstrap_interval
+from lightning_a3c.learning.summary import bootstrap_interval
 
 NUM_EPISODES = 100
 

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 
 from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig, Supervision
-from lightning_a3c.callbacks import GradientParallel
-from lightning_a3c.types import Batch
+from lightning_a3c.learning.gradient_parallel import GradientParallel
+from lightning_a3c.rl.types import Batch
 
 CLIP_NORM = 0.1
 

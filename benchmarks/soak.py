@@ -22,11 +22,11 @@ from arguments import duration
 from seed_runs import data_module, fit
 
 from lightning_a3c import A3CModule, Supervision
-from lightning_a3c.types import Batch
+from lightning_a3c.rl.types import Batch
 
 
 class Usage(NamedTuple):
-    """What the run holds at one moment."""
+    """What the run holds at one step."""
 
     pss: int  # bytes, the learner and all its descendants; falls when other programs use the same libraries
     private: int  # bytes, those of their pages that nobody else has

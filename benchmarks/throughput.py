@@ -192,7 +192,7 @@ def main() -> None:
     parser.add_argument("--plot", type=figure_file, help="also draw them here (.png, .svg)")
     args = parser.parse_args()
 
-    from lightning_a3c.recording import machine  # here, or what is measured would import Lightning too
+    from lightning_a3c.system.machine import machine
 
     about_machine = machine()
     if args.accelerator == "gpu" and about_machine["gpu"] == "none":

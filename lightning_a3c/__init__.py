@@ -1,27 +1,57 @@
 """A3C and A2C for PyTorch Lightning and Gymnasium, data-parallel and gradient-parallel.
 
-Names are imported when they are asked for: collectors, which import a part of this package, do without Lightning.
+Each public name is imported on first use, so that worker processes, which use part of this package, load no Lightning.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from lightning_a3c.atari import AtariConfig
-    from lightning_a3c.callbacks import GradientParallel, StopAfterEnvSteps, StopOnSignal, StopWhenSolved
-    from lightning_a3c.data import CollectorDataModule
-    from lightning_a3c.dataset import CollectorDataset
-    from lightning_a3c.envs import EnvConfig
-    from lightning_a3c.module import A3CModule
-    from lightning_a3c.precision import AutoPrecision
-    from lightning_a3c.progress_bar import ProgressLines, RunProgressBar
-    from lightning_a3c.recording import RecordVideo, SaveTestResults, WritePredictions
-    from lightning_a3c.supervision import Supervision
-
+from lightning_a3c import former_paths
 from lightning_a3c.version import __version__
 
+if TYPE_CHECKING:
+    from lightning_a3c.collection.config import Supervision
+    from lightning_a3c.collection.stream import CollectorDataset
+    from lightning_a3c.command_line.cli import A3CCLI
+    from lightning_a3c.environments.atari import AtariConfig
+    from lightning_a3c.environments.config import EnvConfig
+    from lightning_a3c.learning.data_module import CollectorDataModule
+    from lightning_a3c.learning.gradient_parallel import GradientParallel
+    from lightning_a3c.learning.module import A3CModule
+    from lightning_a3c.learning.precision import AutoPrecision
+    from lightning_a3c.learning.stopping import StopAfterEnvSteps, StopOnSignal, StopWhenSolved
+    from lightning_a3c.rl.networks import MLP, AtariA2C
+    from lightning_a3c.viewing.progress_bar import ProgressLines, RunProgressBar
+    from lightning_a3c.viewing.record_video import RecordVideo
+    from lightning_a3c.viewing.test_results import SaveTestResults, WritePredictions
+
+_HOMES = {
+    "A3CCLI": "command_line.cli",
+    "A3CModule": "learning.module",
+    "AtariA2C": "rl.networks",
+    "AtariConfig": "environments.atari",
+    "AutoPrecision": "learning.precision",
+    "CollectorDataModule": "learning.data_module",
+    "CollectorDataset": "collection.stream",
+    "EnvConfig": "environments.config",
+    "GradientParallel": "learning.gradient_parallel",
+    "MLP": "rl.networks",
+    "ProgressLines": "viewing.progress_bar",
+    "RecordVideo": "viewing.record_video",
+    "RunProgressBar": "viewing.progress_bar",
+    "SaveTestResults": "viewing.test_results",
+    "StopAfterEnvSteps": "learning.stopping",
+    "StopOnSignal": "learning.stopping",
+    "StopWhenSolved": "learning.stopping",
+    "Supervision": "collection.config",
+    "WritePredictions": "viewing.test_results",
+}
+
 __all__ = [
+    "A3CCLI",
+    "MLP",
     "A3CModule",
+    "AtariA2C",
     "AtariConfig",
     "AutoPrecision",
     "CollectorDataModule",
@@ -40,27 +70,14 @@ __all__ = [
     "__version__",
 ]
 
-_HOMES = {
-    "A3CModule": "module",
-    "AtariConfig": "atari",
-    "AutoPrecision": "precision",
-    "CollectorDataModule": "data",
-    "CollectorDataset": "dataset",
-    "EnvConfig": "envs",
-    "GradientParallel": "callbacks",
-    "ProgressLines": "progress_bar",
-    "RecordVideo": "recording",
-    "RunProgressBar": "progress_bar",
-    "SaveTestResults": "recording",
-    "StopAfterEnvSteps": "callbacks",
-    "StopOnSignal": "callbacks",
-    "StopWhenSolved": "callbacks",
-    "Supervision": "supervision",
-    "WritePredictions": "recording",
-}
+former_paths.install()
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

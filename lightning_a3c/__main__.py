@@ -8,8 +8,9 @@ import signal
 import sys
 from io import TextIOWrapper
 
-from lightning_a3c import commands, fork_server
-from lightning_a3c.files import is_broken_pipe
+from lightning_a3c.collection.processes import fork_server
+from lightning_a3c.command_line import tools
+from lightning_a3c.system.files import is_broken_pipe
 
 
 def main(args: list[str] | None = None) -> None:
@@ -35,18 +36,18 @@ def main(args: list[str] | None = None) -> None:
 
 def _run(args: list[str] | None) -> None:
     given = sys.argv[1:] if args is None else args
-    if given and given[0] in commands.COMMANDS:
-        return commands.run(*given)
+    if given and given[0] in tools.COMMANDS:
+        return tools.run(*given)
     if given[:1] == ["fit"]:
-        fork_server.start()  # imports what workers need while this process imports Lightning
+        fork_server.start_fork_server()  # imports what workers need while this process imports Lightning
     was_enabled = gc.isenabled()
     gc.disable()  # an eighth of the time that importing takes, and nothing is garbage yet
     try:
-        from lightning_a3c import trainer_command
+        from lightning_a3c.command_line import train_commands
     finally:
         if was_enabled:
             gc.enable()
-    trainer_command.run(args)
+    train_commands.run(args)
 
 
 if __name__ == "__main__":

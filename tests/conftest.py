@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 # one import of torch for all the processes that tests start
-multiprocessing.get_context("forkserver").set_forkserver_preload(["lightning_a3c.frozen"])
+multiprocessing.get_context("forkserver").set_forkserver_preload(["lightning_a3c.collection.processes.preload"])
 
 
 @pytest.fixture(autouse=True)

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_a3c.channel import ChannelWriter, RemoteFailure, open_channel
-from lightning_a3c.shared_tensors import NoFreeSharedMemory, SharedTensors, require_shared_memory
-from lightning_a3c.types import Message, Report, Transitions
+from lightning_a3c.collection.processes.channel import ChannelWriter, RemoteFailure, open_channel
+from lightning_a3c.collection.shared_tensors import NoFreeSharedMemory, SharedTensors, require_shared_memory
+from lightning_a3c.rl.types import Message, RolloutStats, Transitions
 
 CONTEXT = multiprocessing.get_context("forkserver")
 
@@ -19,7 +19,7 @@ def message(value: int) -> Message:
         Transitions(
             torch.full((4, 3), value, dtype=torch.uint8), torch.full((4,), value), torch.full((4,), 0.5 + value)
         ),
-        Report(
+        RolloutStats(
             torch.tensor([value]), torch.tensor([4 * value]), torch.full((2,), float(value)), torch.tensor([value, 0])
         ),
     )
@@ -42,7 +42,7 @@ def test_messages_arrive_in_order_and_whole_with_fewer_slots_than_messages() -> 
     for value in (1, 2, 3):
         slot, received = reader.receive()
         for own, expected in zip(
-            (*received.payload, *received.report), (*message(value).payload, *message(value).report), strict=True
+            (*received.payload, *received.stats), (*message(value).payload, *message(value).stats), strict=True
         ):
             torch.testing.assert_close(own, expected)
         reader.release(slot)

@@ -18,8 +18,8 @@ import torch
 from torch import nn
 
 from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig, GradientParallel, Supervision
-from lightning_a3c.pool import WorkerPool
-from lightning_a3c.types import Batch, Payload, Transitions
+from lightning_a3c.collection.processes.pool import WorkerPool
+from lightning_a3c.rl.types import Batch, Payload, Transitions
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -39,10 +39,10 @@ def chaos(pids: Callable[[], list[int]], seed: int, pause: float) -> Iterator[li
             if not running:
                 continue
             pid = chance.choice(running)
-            what = chance.choice(["kill", "stop for a moment", "stop"])
+            what = chance.choice(["kill", "stop for a step", "stop"])
             try:
                 os.kill(pid, signal.SIGKILL if what == "kill" else signal.SIGSTOP)
-                if what == "stop for a moment":
+                if what == "stop for a step":
                     ends.wait(chance.uniform(0, 1))
                     os.kill(pid, signal.SIGCONT)
             except ProcessLookupError:
@@ -99,7 +99,7 @@ def test_messages_stay_whole_and_nothing_leaks_while_workers_are_killed_and_stop
     restarts = pool.restarts
     stream.close()
     assert restarts >= 5
-    assert set(done) == {"kill", "stop for a moment", "stop"}
+    assert set(done) == {"kill", "stop for a step", "stop"}
     assert memory[-1] - memory[0] < 50
     assert max(descriptors) - min(descriptors) <= 3 * 2  # a worker that waits for its new start has none
     assert set(os.listdir("/dev/shm")) <= shared
@@ -116,8 +116,8 @@ class Ledger(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: Batch, batch_idx: int
     ) -> None:
         self.batches += 1
-        self.env_steps += int(batch.report.env_steps.sum())
-        assert len(batch.report.env_steps) == 2
+        self.env_steps += int(batch.stats.env_steps.sum())
+        assert len(batch.stats.env_steps) == 2
         assert trainer.global_step == self.batches
 
 

@@ -15,7 +15,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig
 from lightning_a3c.__main__ import main
-from lightning_a3c.checkpoints import WholeCheckpoints
+from lightning_a3c.learning.checkpoints import AtomicCheckpointIO
 
 SIZE = 2_000_000
 
@@ -24,7 +24,7 @@ def save_again_and_again(path: Path) -> None:
     number = 0
     while True:
         number += 1
-        WholeCheckpoints().save_checkpoint({"weights": torch.full((SIZE,), number)}, path)
+        AtomicCheckpointIO().save_checkpoint({"weights": torch.full((SIZE,), number)}, path)
 
 
 def test_a_process_killed_while_it_saves_leaves_a_whole_checkpoint_fifty_times(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_what_a_killed_process_left_half_written_is_removed_by_later_saves(tmp_p
     for partial in (abandoned, under_way):
         partial.write_bytes(b"half")
     os.utime(abandoned, (0, time.time() - 601))
-    WholeCheckpoints().save_checkpoint({}, tmp_path / "last.ckpt")
+    AtomicCheckpointIO().save_checkpoint({}, tmp_path / "last.ckpt")
     assert {file.name for file in tmp_path.iterdir()} == {"last.ckpt", under_way.name}
 
 
@@ -103,10 +103,10 @@ def test_yaml_with_python_objects_is_refused(tmp_path: Path, monkeypatch: pytest
 
 
 def test_trainers_write_whole_checkpoints_unless_told_otherwise(tmp_path: Path) -> None:
-    class Own(WholeCheckpoints):
+    class Own(AtomicCheckpointIO):
         pass
 
-    for plugins, kind in (([], WholeCheckpoints), ([Own()], Own)):
+    for plugins, kind in (([], AtomicCheckpointIO), ([Own()], Own)):
         data = CollectorDataModule(EnvConfig("CartPole-v1", num_envs=2), num_workers=0)
         trainer = pl.Trainer(
             accelerator="cpu", max_steps=1, logger=False, enable_progress_bar=False, plugins=plugins,

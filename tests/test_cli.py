@@ -135,7 +135,7 @@ UNSET = {"observation_bounds": None}  # the data's
             ["--network.init_args.widths=[4, 8, 8]"],
             {"widths": [4, 8, 8], "hidden_size": 256, "background": 87.0} | UNSET,
         ),
-        (["--network=lightning_a3c.networks.MLP"], {"hidden_sizes": [64, 64]} | UNSET),
+        (["--network=lightning_a3c.rl.networks.MLP"], {"hidden_sizes": [64, 64]} | UNSET),
         (["--network=null"], None),
     ],
 )
@@ -171,7 +171,7 @@ def test_unknown_keys_in_a_config_are_refused(tmp_path: Path, capsys: pytest.Cap
 
 def test_a_network_inside_the_model_section_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
-    path.write_text("model: {network: {class_path: lightning_a3c.networks.MLP}}")
+    path.write_text("model: {network: {class_path: lightning_a3c.rl.networks.MLP}}")
     with pytest.raises(SystemExit, match=r"config.yaml sets model.network; write network at the top level"):
         main(["fit", f"--config={path}"])
 

@@ -20,9 +20,9 @@ from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 from torch.utils.data import DataLoader
 
 from lightning_a3c import A3CModule, CollectorDataModule, CollectorDataset, EnvConfig, Supervision
-from lightning_a3c.payloads import SendGradients
-from lightning_a3c.pool import WorkerError, WorkerPool
-from lightning_a3c.types import Gradients
+from lightning_a3c.collection.payloads import SendGradients
+from lightning_a3c.collection.processes.pool import WorkerError, WorkerPool
+from lightning_a3c.rl.types import Gradients
 
 
 def data(**changes: object) -> CollectorDataModule:
@@ -61,8 +61,8 @@ def test_an_epoch_is_the_stated_number_of_whole_batches(num_workers: int) -> Non
         assert batch.payload.observations.shape == (32, 4)
         assert batch.payload.actions.dtype == torch.int64
         assert batch.payload.returns.shape == (32,)
-        assert batch.report.policy_version.shape == (2,)
-    total = sum(int(batch.report.env_steps.sum()) for batch in batches)
+        assert batch.stats.policy_version.shape == (2,)
+    total = sum(int(batch.stats.env_steps.sum()) for batch in batches)
     assert total >= 5 * 32
 
 
@@ -228,7 +228,7 @@ def test_an_exception_in_a_worker_arrives_with_traceback_and_rank(error: type[Ex
 
 
 def test_a_traceback_that_no_log_shows_is_in_the_error(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.ERROR, "lightning_a3c.pool")
+    caplog.set_level(logging.ERROR, "lightning_a3c.collection.processes.pool")
     env, patience = EnvConfig("tests.scripted:Failing-v0", num_envs=1), Supervision(max_restarts=1, first_delay=0.1)
     stream = dataset(env=env, num_workers=1, micro_batch_size=8, batch_size=8, supervision=patience)
     stream.updates_per_epoch = 500
@@ -419,7 +419,7 @@ gymnasium.register(
 for env_id in ("MountainCar-v0", "Nested-v0", "Times-v0"):
     data = CollectorDataModule(EnvConfig(env_id, num_envs=2), num_workers=1)
     with closing(data.dataset(A3CModule.for_data(data).net)) as dataset:
-        report = next(iter(dataset)).report
+        report = next(iter(dataset)).stats
     ended = report.episode_lengths > 0
     print(env_id, *{*report.episode_lengths[ended].tolist()}, *{*report.episode_returns[ended].tolist()})
 """

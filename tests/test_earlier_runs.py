@@ -11,7 +11,7 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from lightning_a3c.earlier_runs import file_names, set_aside
+from lightning_a3c.learning.earlier_runs import file_names, set_aside
 
 SMALL = ["--data.num_workers=0", "--data.env.num_envs=2", "--data.micro_batch_size=8", "--data.batch_size=8"]
 SMALL += ["--trainer.logger=false", "--trainer.enable_model_summary=false"]

@@ -9,11 +9,11 @@ from gymnasium import spaces
 
 import tests.scripted
 from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig, Supervision
-from lightning_a3c.env_checks import BadEnvironment, Whereabouts
-from lightning_a3c.envs import make_vector_env
-from lightning_a3c.pool import WorkerError
+from lightning_a3c.collection.processes.pool import WorkerError
+from lightning_a3c.environments.checks import BadEnvironment, CallTracker
+from lightning_a3c.environments.making import make_vector_env
 
-WHEREABOUTS = Whereabouts()
+WHEREABOUTS = CallTracker()
 SEEN: list[str] = []
 
 
@@ -114,7 +114,7 @@ def test_an_exception_in_a_worker_names_worker_environment_and_sub_environment()
 
 
 def test_an_observer_sees_the_call_and_the_sub_environment() -> None:
-    env = make_vector_env(EnvConfig("Observed-v0", num_envs=2), whereabouts=WHEREABOUTS)
+    env = make_vector_env(EnvConfig("Observed-v0", num_envs=2), call_tracker=WHEREABOUTS)
     env.reset(seed=0)
     env.step(np.array([0, 0]))
     assert [
@@ -125,8 +125,8 @@ def test_an_observer_sees_the_call_and_the_sub_environment() -> None:
 
 
 def test_atari_is_named_as_a_whole() -> None:
-    whereabouts = Whereabouts()
-    env = make_vector_env(EnvConfig("PongNoFrameskip-v4", num_envs=2), whereabouts=whereabouts)
+    call_tracker = CallTracker()
+    env = make_vector_env(EnvConfig("PongNoFrameskip-v4", num_envs=2), call_tracker=call_tracker)
     env.reset(seed=np.array([0, 1]))
     with pytest.raises(Exception) as error:  # noqa: PT011  # the emulator's own
         env.step(np.array([0, 0, 0]))

@@ -18,7 +18,9 @@ from gymnasium.wrappers import (
 )
 
 import tests.scripted  # noqa: F401  registers SeededLength-v0
-from lightning_a3c.envs import AtariConfig, EnvConfig, config_of, inspect, make_vector_env, remarks, reset_seed
+from lightning_a3c.environments.config import EnvConfig
+from lightning_a3c.environments.making import AtariConfig, make_vector_env, reset_seed
+from lightning_a3c.environments.task import describe_task, env_config_of, playing_notes
 
 BARE = {"noop_max": 0, "fire_on_reset": False}
 
@@ -105,8 +107,8 @@ def test_native_preprocessing_equals_gymnasiums_frame_by_frame(make, game, steps
     ("env_id", "sticky"), [("PongNoFrameskip-v4", 0.0), ("ALE/Pong-v5", 0.25), ("Pong-v0", 0.25), ("Pong-v4", 0.0)]
 )
 def test_sticky_actions_are_those_of_the_id_unless_given(env_id, sticky):
-    assert inspect(EnvConfig(id=env_id)).sticky_actions == sticky
-    assert inspect(EnvConfig(id=env_id, atari=AtariConfig(sticky_actions=0.1))).sticky_actions == 0.1
+    assert describe_task(EnvConfig(id=env_id)).sticky_actions == sticky
+    assert describe_task(EnvConfig(id=env_id, atari=AtariConfig(sticky_actions=0.1))).sticky_actions == 0.1
 
 
 @pytest.mark.parametrize(("sticky", "same_game"), [(0.0, True), (0.25, False)])
@@ -206,12 +208,12 @@ def test_rewards_are_not_clipped(make):
 @pytest.mark.parametrize(("full", "num_actions"), [(True, 18), (False, 6)])
 def test_full_action_space_has_18_actions(full, num_actions):
     config = EnvConfig(id="ALE/Pong-v5", atari=AtariConfig(full_action_space=full))
-    assert inspect(config).num_actions == num_actions
+    assert describe_task(config).num_actions == num_actions
 
 
 def test_protocol_of_pong_says_what_is_played():
-    protocol = inspect(EnvConfig(id="PongNoFrameskip-v4"))
-    assert str(protocol) == (
+    task = describe_task(EnvConfig(id="PongNoFrameskip-v4"))
+    assert str(task) == (
         "env_id PongNoFrameskip-v4, observation_shape (4, 84, 84), observation_dtype uint8, num_actions 6, "
         "frame_skip 4, sticky_actions 0.0, clip_rewards True, episodic_life False, full_action_space False, "
         "noop_max 30, fire_on_reset True, kwargs {}, observation_low 0.0, observation_high 255.0"
@@ -219,13 +221,13 @@ def test_protocol_of_pong_says_what_is_played():
 
 
 def test_environments_other_than_atari_skip_no_frames_and_clip_no_rewards():
-    protocol = inspect(EnvConfig(id="CartPole-v1"))
-    assert (protocol.frame_skip, protocol.sticky_actions, protocol.clip_rewards) == (1, 0.0, False)
+    task = describe_task(EnvConfig(id="CartPole-v1"))
+    assert (task.frame_skip, task.sticky_actions, task.clip_rewards) == (1, 0.0, False)
 
 
 @pytest.mark.parametrize(("env_id", "clip"), [("CartPole-v1", True), ("PongNoFrameskip-v4", False)])
 def test_reward_clipping_can_be_chosen(env_id, clip):
-    assert inspect(EnvConfig(id=env_id, clip_rewards=clip)).clip_rewards is clip
+    assert describe_task(EnvConfig(id=env_id, clip_rewards=clip)).clip_rewards is clip
 
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "PongNoFrameskip-v4"])
@@ -234,22 +236,22 @@ def test_every_environment_resets_in_the_same_step(make, env_id):
 
 
 def test_discrete_observations_become_one_hot_vectors(make):
-    assert inspect(EnvConfig(id="FrozenLake-v1")).observation_shape == (16,)
+    assert describe_task(EnvConfig(id="FrozenLake-v1")).observation_shape == (16,)
     observations, _ = make("FrozenLake-v1", num_envs=2).reset(seed=0)
     assert observations.tolist() == [[1] + [0] * 15] * 2
 
 
 def test_tuple_observations_become_vectors():
     # Blackjack: 32 sums, 11 cards and a usable ace, each one-hot
-    assert inspect(EnvConfig(id="Blackjack-v1")).observation_shape == (32 + 11 + 2,)
+    assert describe_task(EnvConfig(id="Blackjack-v1")).observation_shape == (32 + 11 + 2,)
 
 
 def test_keyword_arguments_reach_the_environment():
-    assert inspect(EnvConfig(id="FrozenLake-v1", kwargs={"map_name": "8x8"})).observation_shape == (64,)
+    assert describe_task(EnvConfig(id="FrozenLake-v1", kwargs={"map_name": "8x8"})).observation_shape == (64,)
 
 
 def test_id_with_a_module_imports_it_first():
-    assert inspect(EnvConfig(id="tests.scripted:SeededLength-v0")).num_actions == 2
+    assert describe_task(EnvConfig(id="tests.scripted:SeededLength-v0")).num_actions == 2
 
 
 @pytest.mark.parametrize(
@@ -257,17 +259,17 @@ def test_id_with_a_module_imports_it_first():
 )
 def test_unknown_id_suggests_near_ones(env_id, meant):
     with pytest.raises(ValueError, match=f"env.id '{env_id}' is not a known environment; did you mean {meant}"):
-        inspect(EnvConfig(id=env_id))
+        describe_task(EnvConfig(id=env_id))
 
 
 def test_unknown_id_that_resembles_none_says_where_to_look():
     with pytest.raises(ValueError, match=r"`gymnasium.pprint_registry\(\)` lists the known ones"):
-        inspect(EnvConfig(id="Zzzzzz"))
+        describe_task(EnvConfig(id="Zzzzzz"))
 
 
 def test_id_of_a_module_that_does_not_exist_is_refused():
     with pytest.raises(ValueError, match=r"env\.id 'no_such_module:Env-v0' is not a known environment"):
-        inspect(EnvConfig(id="no_such_module:Env-v0"))
+        describe_task(EnvConfig(id="no_such_module:Env-v0"))
 
 
 @pytest.mark.parametrize("error", [ModuleNotFoundError, gymnasium.error.DependencyNotInstalled])
@@ -277,7 +279,7 @@ def test_an_environment_that_needs_a_missing_package_is_refused(error):
 
     gymnasium.register("Lander-v0", entry_point=make)
     with pytest.raises(ValueError, match=r"env\.id 'Lander-v0' cannot be made: Box2D is not installed"):
-        inspect(EnvConfig(id="Lander-v0"))
+        describe_task(EnvConfig(id="Lander-v0"))
     del gymnasium.registry["Lander-v0"]
 
 
@@ -288,7 +290,7 @@ def test_observations_that_are_no_arrays_with_an_axis_are_refused(space):
 
     gymnasium.register("Odd-v0", entry_point=Odd)
     with pytest.raises(ValueError, match=r"'Odd-v0' has the observation space .*at least one axis are needed"):
-        inspect(EnvConfig(id="Odd-v0"))
+        describe_task(EnvConfig(id="Odd-v0"))
     del gymnasium.registry["Odd-v0"]
 
 
@@ -296,29 +298,29 @@ def test_an_import_that_fails_within_a_module_is_named(tmp_path, monkeypatch):
     (tmp_path / "mazes.py").write_text("import no_such_package")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ValueError, match=r"mazes cannot be imported: No module named 'no_such_package'"):
-        inspect(EnvConfig(id="mazes:Maze-v0"))
+        describe_task(EnvConfig(id="mazes:Maze-v0"))
 
 
 def test_continuous_actions_are_not_supported_yet():
     with pytest.raises(ValueError, match=r"'Pendulum-v1' has the action space Box.*only Discrete is supported yet"):
-        inspect(EnvConfig(id="Pendulum-v1"))
+        describe_task(EnvConfig(id="Pendulum-v1"))
 
 
 @pytest.mark.parametrize("num_envs", [0, -1])
 def test_fewer_than_one_environment_is_refused(num_envs):
     with pytest.raises(ValueError, match=f"env.num_envs must be >= 1, got {num_envs}"):
-        inspect(EnvConfig(num_envs=num_envs))
+        describe_task(EnvConfig(num_envs=num_envs))
 
 
 @pytest.mark.parametrize("num_threads", [0, 9])
 def test_threads_without_an_environment_are_refused(num_threads):
     with pytest.raises(ValueError, match=rf"env.num_threads must be in 1 … env.num_envs \(8\), got {num_threads}"):
-        inspect(EnvConfig("PongNoFrameskip-v4", num_envs=8, num_threads=num_threads))
+        describe_task(EnvConfig("PongNoFrameskip-v4", num_envs=8, num_threads=num_threads))
 
 
 def test_threads_for_another_environment_are_refused():
     with pytest.raises(ValueError, match=r"env\.num_threads 2 has no effect on CartPole-v1"):
-        inspect(EnvConfig(id="CartPole-v1", num_threads=2))
+        describe_task(EnvConfig(id="CartPole-v1", num_threads=2))
 
 
 def test_what_is_played_does_not_depend_on_threads():
@@ -335,12 +337,12 @@ def test_what_is_played_does_not_depend_on_threads():
 
 def test_atari_options_for_another_environment_are_refused():
     with pytest.raises(ValueError, match=r"env.atari {'noop_max': 3} has no effect on CartPole-v1"):
-        inspect(EnvConfig(id="CartPole-v1", atari=AtariConfig(noop_max=3)))
+        describe_task(EnvConfig(id="CartPole-v1", atari=AtariConfig(noop_max=3)))
 
 
 def test_keyword_arguments_for_atari_are_refused():
     with pytest.raises(ValueError, match=r"env.kwargs {'mode': 1} has no effect on Atari ids"):
-        inspect(EnvConfig(id="ALE/Pong-v5", kwargs={"mode": 1}))
+        describe_task(EnvConfig(id="ALE/Pong-v5", kwargs={"mode": 1}))
 
 
 @pytest.mark.parametrize(
@@ -353,7 +355,7 @@ def test_keyword_arguments_for_atari_are_refused():
 )
 def test_atari_options_out_of_range_are_refused(option, message):
     with pytest.raises(ValueError, match=message):
-        inspect(EnvConfig(id="ALE/Pong-v5", atari=AtariConfig(**option)))
+        describe_task(EnvConfig(id="ALE/Pong-v5", atari=AtariConfig(**option)))
 
 
 @pytest.mark.parametrize(
@@ -364,8 +366,8 @@ def test_atari_options_out_of_range_are_refused(option, message):
     ],
 )
 def test_what_a_checkpoint_keeps_rebuilds_the_same_environment(config):
-    protocol = inspect(config)
-    assert inspect(config_of(protocol.plain())) == protocol
+    task = describe_task(config)
+    assert describe_task(env_config_of(task.to_dict())) == task
 
 
 def ends_of(env, steps):
@@ -413,13 +415,13 @@ def test_time_limit_shows_the_last_observation_of_its_episode(make, register_ata
 def test_a_time_limit_in_steps_of_random_length_is_refused(register_atari):
     env_id = register_atari("Random-v0", max_episode_steps=20, frameskip=(2, 5))
     with pytest.raises(ValueError, match=r"'Random-v0' has max_episode_steps 20 .* \(frameskip \(2, 5\)\)"):
-        inspect(EnvConfig(env_id))
+        describe_task(EnvConfig(env_id))
 
 
 @pytest.mark.parametrize("changes", [{"difficulty": 1}, {"mode": 4}, {"mode": 0}])
 def test_mode_and_difficulty_of_an_atari_id_are_played(make, register_atari, changes):
     env_id = register_atari("Changed-v0", **{"game": "breakout"} | changes)
-    assert "stepped one by one" in remarks(EnvConfig(env_id))[0]
+    assert "stepped one by one" in playing_notes(EnvConfig(env_id))[0]
     ours, theirs = make(env_id, **BARE), gymnasium_atari_of(env_id)
     np.testing.assert_array_equal(ours.reset(seed=1)[0][0], theirs.reset(seed=1)[0])
     for action in np.random.default_rng(0).integers(4, size=60):
@@ -451,43 +453,44 @@ def test_a_lost_life_is_told_where_games_are_stepped_one_by_one(make, register_a
 def test_an_atari_id_with_wrappers_is_played_as_gymnasium_makes_it(register_atari):
     wrapper = TransformReward.wrapper_spec(func=lambda reward: reward + 1)
     config = EnvConfig(register_atari("Wrapped-v0", additional_wrappers=(wrapper,)), num_envs=1)
-    protocol = inspect(config)
-    assert (protocol.observation_shape, protocol.frame_skip, protocol.clip_rewards) == ((210, 160, 3), 1, False)
-    assert "registered with wrappers (TransformReward)" in remarks(config)[0]
+    task = describe_task(config)
+    assert (task.observation_shape, task.frame_skip, task.clip_rewards) == ((210, 160, 3), 1, False)
+    assert "registered with wrappers (TransformReward)" in playing_notes(config)[0]
     env = make_vector_env(config)
     env.reset(seed=0)
     assert env.step(np.array([0]))[1].tolist() == [1.0]
     env.close()
     with pytest.raises(ValueError, match=r"env.atari {'noop_max': 3} has no effect on Wrapped-v0, .* with wrappers"):
-        inspect(EnvConfig("Wrapped-v0", atari=AtariConfig(noop_max=3)))
+        describe_task(EnvConfig("Wrapped-v0", atari=AtariConfig(noop_max=3)))
 
 
 def test_continuous_actions_of_an_atari_id_are_not_dropped(register_atari):
     with pytest.raises(ValueError, match=r"'Continuous-v0' has the action space Box"):
-        inspect(EnvConfig(register_atari("Continuous-v0", continuous=True)))
+        describe_task(EnvConfig(register_atari("Continuous-v0", continuous=True)))
 
 
 def test_threads_for_games_that_are_stepped_one_by_one_are_refused(register_atari):
     with pytest.raises(ValueError, match=r"env.num_threads 2 has no effect on Hard-v0"):
-        inspect(EnvConfig(register_atari("Hard-v0", difficulty=1), num_threads=2))
+        describe_task(EnvConfig(register_atari("Hard-v0", difficulty=1), num_threads=2))
 
 
 def test_what_a_config_leaves_open_is_what_the_atari_id_says(register_atari):
-    own = inspect(EnvConfig(register_atari("Own-v0", frameskip=2, full_action_space=True)))
+    own = describe_task(EnvConfig(register_atari("Own-v0", frameskip=2, full_action_space=True)))
     assert (own.frame_skip, own.num_actions, own.full_action_space) == (2, 18, True)
-    given = inspect(EnvConfig("Own-v0", atari=AtariConfig(frame_skip=4, full_action_space=False)))
+    given = describe_task(EnvConfig("Own-v0", atari=AtariConfig(frame_skip=4, full_action_space=False)))
     assert (given.frame_skip, given.num_actions, given.full_action_space) == (4, 4, False)
 
 
 def test_an_atari_id_that_says_nothing_of_sticky_actions_has_those_of_ale(register):
     assert (
-        inspect(EnvConfig(register("Bare-v0", "ale_py.env:AtariEnv", kwargs={"game": "pong"}))).sticky_actions == 0.25
+        describe_task(EnvConfig(register("Bare-v0", "ale_py.env:AtariEnv", kwargs={"game": "pong"}))).sticky_actions
+        == 0.25
     )
 
 
 def test_shipped_atari_ids_are_played_natively_and_without_remark(make):
     assert isinstance(make("PongNoFrameskip-v4").unwrapped, AtariVectorEnv)
-    assert remarks(EnvConfig("PongNoFrameskip-v4")) == []
+    assert playing_notes(EnvConfig("PongNoFrameskip-v4")) == []
 
 
 def test_a_time_limit_that_a_script_has_changed_is_played(make, monkeypatch):
@@ -550,7 +553,7 @@ def test_an_environment_that_is_wrong_at_once_is_told_in_one_line_and_closed(reg
     register("Faulty-v0", Faulty, disable_env_checker=True)
     closed = Faulty.closed
     with pytest.raises(ValueError) as caught:  # noqa: PT011  # the whole message is compared
-        inspect(EnvConfig("Faulty-v0", kwargs={"fault": fault}))
+        describe_task(EnvConfig("Faulty-v0", kwargs={"fault": fault}))
     assert str(caught.value) == message
     assert caught.value.__cause__ is not None
     assert Faulty.closed - closed == (fault != "make")
@@ -560,7 +563,7 @@ def test_a_module_that_fails_when_it_is_imported_is_named(tmp_path, monkeypatch)
     (tmp_path / "broken_mazes.py").write_text("1 / 0")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ValueError, match="broken_mazes cannot be imported: ZeroDivisionError: division by zero"):
-        inspect(EnvConfig("broken_mazes:Maze-v0"))
+        describe_task(EnvConfig("broken_mazes:Maze-v0"))
 
 
 class OwnStatistics(gymnasium.ObservationWrapper):
@@ -596,7 +599,7 @@ def test_running_statistics_are_warned_of_once(register, wrap, named):
     register("Scaled-v0", lambda: wrap(gymnasium.make("CartPole-v1")))
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        inspect(EnvConfig("Scaled-v0"))
+        describe_task(EnvConfig("Scaled-v0"))
     assert len(told) == bool(named)
     assert all(word in str(told[0].message) for word in [*named, "env.id 'Scaled-v0'", "TransformObservation"] if named)
 
@@ -604,10 +607,10 @@ def test_running_statistics_are_warned_of_once(register, wrap, named):
 def test_a_checkpoint_says_which_argument_it_could_not_keep(register):
     register("Faulty-v0", Faulty)
     kwargs = {"fault": [len, {"a": 1, 2: (3, None)}]}
-    plain = inspect(EnvConfig("Faulty-v0", kwargs=kwargs)).plain()
+    plain = describe_task(EnvConfig("Faulty-v0", kwargs=kwargs)).to_dict()
     assert plain["kwargs"] == {"fault": ["not kept: <built-in function len>", {"a": 1, 2: (3, None)}]}
     with pytest.raises(ValueError, match=r"lacks an argument of env\.kwargs .* <built-in function len>"):
-        config_of(plain)
+        env_config_of(plain)
 
 
 class Shows(gymnasium.Env):
@@ -646,10 +649,10 @@ class Shows(gymnasium.Env):
 def test_the_protocol_has_the_bounds_that_all_elements_of_an_observation_share(space, bounds):
     gymnasium.register("Shows-v0", entry_point=Shows, kwargs={"observation_space": space})
     try:
-        protocol = inspect(EnvConfig("Shows-v0"))
+        task = describe_task(EnvConfig("Shows-v0"))
     finally:
         del gymnasium.registry["Shows-v0"]
-    assert (protocol.observation_low, protocol.observation_high) == bounds
+    assert (task.observation_low, task.observation_high) == bounds
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**31 - 8])

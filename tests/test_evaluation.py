@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_a3c.envs import EnvConfig
-from lightning_a3c.evaluation import EvaluationDataset
-from lightning_a3c.networks import build_network
+from lightning_a3c.environments.config import EnvConfig
+from lightning_a3c.learning.evaluation import EvaluationDataset
+from lightning_a3c.rl.networks import build_network
 from tests.scripted import SeededLengthEnv
 
 

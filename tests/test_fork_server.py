@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lightning_a3c.fork_server import ForkedProcess, start
+from lightning_a3c.collection.processes.fork_server import ForkedProcess, start
 
 ROOT = str(Path(__file__).parents[1])
 

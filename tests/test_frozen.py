@@ -9,7 +9,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 # in a process of its own: another test may have started this one's fork server in another way
 PRIVATE_MEMORY = """
-from lightning_a3c.fork_server import start
+from lightning_a3c.collection.processes.fork_server import start
 
 collect_garbage = '''
 import gc

@@ -11,14 +11,14 @@ from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 
 from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig, GradientParallel, auto
-from lightning_a3c.dataset import CollectorDataset
-from lightning_a3c.losses import A2CLoss
-from lightning_a3c.networks import MLP
-from lightning_a3c.payloads import MakePayload, SendGradients
-from lightning_a3c.pool import WorkerPool
-from lightning_a3c.types import Batch
-from lightning_a3c.weights import SharedWeights
-from lightning_a3c.worker import CPU
+from lightning_a3c.collection.job import CPU
+from lightning_a3c.collection.payloads import MakePayload, SendGradients
+from lightning_a3c.collection.processes.pool import WorkerPool
+from lightning_a3c.collection.shared_weights import SharedWeights
+from lightning_a3c.collection.stream import CollectorDataset
+from lightning_a3c.rl.losses import A2CLoss
+from lightning_a3c.rl.networks import MLP
+from lightning_a3c.rl.types import Batch
 from tests.other_device import OTHER, OtherAccelerator, OtherDevice
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
@@ -53,7 +53,7 @@ class Watch(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
         self.devices.add(batch.payload[0].device.type)
-        assert batch.report.env_steps.device.type == "cpu"
+        assert batch.stats.env_steps.device.type == "cpu"
         assert isinstance(trainer.train_dataloader, CollectorDataset)
         self.pins = trainer.train_dataloader.pin_memory
 
@@ -230,5 +230,5 @@ def test_only_what_is_computed_with_travels_to_the_learners_device(
         batch = next(iter(dataset))
     moved = stream.transfer_batch_to_device(batch, torch.device("meta"), 0)
     assert {name for name, tensor in moved.payload._asdict().items() if tensor.device.type == "meta"} == travel
-    assert moved.report is batch.report
+    assert moved.stats is batch.stats
     assert moved.policy_lag is batch.policy_lag

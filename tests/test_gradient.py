@@ -14,10 +14,10 @@ from torch import nn
 from torch.testing import assert_close
 
 from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig, GradientParallel
-from lightning_a3c.losses import A2CLoss
-from lightning_a3c.networks import AtariA2C
-from lightning_a3c.payloads import SendGradients, clip_scale, send_transitions
-from lightning_a3c.types import Batch, Gradients, Report, Transitions, map_tensors
+from lightning_a3c.collection.payloads import SendGradients, clip_scale, send_transitions
+from lightning_a3c.rl.losses import A2CLoss
+from lightning_a3c.rl.networks import AtariA2C
+from lightning_a3c.rl.types import Batch, Gradients, RolloutStats, Transitions, map_tensors
 
 LOSS = A2CLoss(entropy_weight=0.01)
 NO_CLIP = 1e9
@@ -112,7 +112,7 @@ class Silent(A3CModule):
 
 def module_and_batch(*gradients: float, frozen: bool = False) -> tuple[A3CModule, Batch]:
     """A module with 2 × 3 weights a tower and a batch of constant gradients for it."""
-    network = {"class_path": "lightning_a3c.networks.MLP", "init_args": {"hidden_sizes": []}}
+    network = {"class_path": "lightning_a3c.rl.networks.MLP", "init_args": {"hidden_sizes": []}}
     module = Silent((2,), 2, network=network, mode="gradient")
     if frozen:
         module.net.value.requires_grad_(False)
@@ -127,7 +127,9 @@ def module_and_batch(*gradients: float, frozen: bool = False) -> tuple[A3CModule
         used=torch.ones(k, size, dtype=torch.bool),
         worker=torch.arange(k),
     )
-    report = Report(torch.ones(k, dtype=torch.int64), torch.ones(k, dtype=torch.int64), torch.zeros(k), torch.zeros(k))
+    report = RolloutStats(
+        torch.ones(k, dtype=torch.int64), torch.ones(k, dtype=torch.int64), torch.zeros(k), torch.zeros(k)
+    )
     return module, Batch(payload, report, torch.zeros(k), torch.zeros(1), torch.zeros(1))
 
 
@@ -370,7 +372,7 @@ class Turns(pl.Callback):
 
 
 def gradients_by_update(mode: str, num_workers: int) -> list[dict[str, torch.Tensor | None]]:
-    """Of five updates that change nothing, on the same experience whatever the mode."""
+    """Of five updates that change nothing, on the same resumed_at whatever the mode."""
     seen = []
 
     class Look(pl.Callback):

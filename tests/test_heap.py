@@ -9,7 +9,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="glibc's heap")
 
 END_OF_HEAP = """
 import ctypes
-from lightning_a3c.heap import keep_freed_memory
+from lightning_a3c.system.malloc import keep_freed_memory
 
 libc = ctypes.CDLL(None)
 libc.sbrk.restype = libc.malloc.restype = ctypes.c_void_p

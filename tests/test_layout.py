@@ -65,7 +65,7 @@ ROOMS = {
     "supervision": only(),
     "fork_server": only(),
     "frozen": only("worker", "fork_server"),
-    "surroundings": only("numpy", "torch"),
+    "settings": only("numpy", "torch"),
     "process_wide": only(),
     "trainer_command": never("envs", "rollout", "torch"),
     "networks": only("torch", "network_checks", "processor"),
@@ -184,9 +184,9 @@ def test_data_names_no_optimizer_of_torch():
 
 
 def test_workers_do_without_lightning_and_all_that_draws() -> None:
-    script = "import sys, lightning_a3c.worker; print(*sys.modules)"
+    script = "import sys, lightning_a3c.collection.collector; print(*sys.modules)"
     loaded = set(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout.split())
-    assert "lightning_a3c.rollout" in loaded
+    assert "lightning_a3c.collection.rollout" in loaded
     assert not loaded & {"pytorch_lightning", "torchmetrics", "matplotlib", "jinja2", "PIL.Image", "tensorboard"}
 
 

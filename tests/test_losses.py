@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from lightning_a3c.losses import A2CLoss, explained_variance, mean_entropy, policy_loss
+from lightning_a3c.rl.losses import A2CLoss, explained_variance, mean_entropy, policy_loss
 
 # π = (1/2, 1/2) and (1/4, 3/4); A = R − V = (2, −1)
 LOGITS = torch.tensor([[0.0, 0.0], [0.0, log(3)]])
@@ -200,6 +200,6 @@ def test_finite_logits_get_the_gradient_of_the_plain_formula_bit_by_bit(monkeypa
     generator = torch.Generator().manual_seed(0)
     batch = torch.randn(128, 6, generator=generator), torch.arange(128) % 6, torch.randn(128, generator=generator)
     ours = loss_and_gradient(*batch)
-    monkeypatch.setattr("lightning_a3c.losses.mean_entropy", lambda log_p: -(log_p.exp() * log_p).sum(dim=1).mean())
+    monkeypatch.setattr("lightning_a3c.rl.losses.mean_entropy", lambda log_p: -(log_p.exp() * log_p).sum(dim=1).mean())
     for one, other in zip(ours, loss_and_gradient(*batch), strict=True):
         assert torch.equal(one, other)

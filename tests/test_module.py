@@ -17,7 +17,7 @@ from pytorch_lightning.loggers import CSVLogger
 from torch import Tensor, nn
 
 from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig, GradientParallel
-from lightning_a3c.networks import MLP
+from lightning_a3c.rl.networks import MLP
 
 
 class Memory(gymnasium.Env):
@@ -78,7 +78,7 @@ def test_a_module_without_protocol_takes_that_of_the_data(tmp_path: Path) -> Non
     assert run.callback_metrics["frames"] == 4 * run.callback_metrics["env_steps"]
     assert module.observation_dtype == torch.uint8
     run.save_checkpoint(tmp_path / "a.ckpt")
-    assert torch.load(tmp_path / "a.ckpt", weights_only=True)["hyper_parameters"]["protocol"] == stream.protocol.plain()
+    assert torch.load(tmp_path / "a.ckpt", weights_only=True)["hyper_parameters"]["task"] == stream.task.to_dict()
     assert "env_id: PongNoFrameskip-v4" in Path(run.logger.log_dir, "hparams.yaml").read_text()
 
 
@@ -113,7 +113,7 @@ def test_a_module_of_another_environment_is_told_and_counts_as_the_data_do() -> 
     message = r"made for kwargs {'sutton_barto_reward': True} instead of {}; what the data play counts"
     with pytest.warns(UserWarning, match=message), pytest.warns(UserWarning, match="plays untrained weights"):
         trainer().test(module, datamodule=data(), verbose=False)
-    assert module.hparams["protocol"]["kwargs"] == {}
+    assert module.hparams["task"]["kwargs"] == {}
 
 
 def test_a_default_network_made_by_hand_scales_as_one_made_for_the_data(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def old_checkpoint(tmp_path: Path) -> Path:
     run.save_checkpoint(tmp_path / "a.ckpt")
     content = torch.load(tmp_path / "a.ckpt", weights_only=True)
     for name in ("observation_low", "observation_high"):
-        del content["hyper_parameters"]["protocol"][name]
+        del content["hyper_parameters"]["task"][name]
     torch.save(content, tmp_path / "old.ckpt")
     return tmp_path / "old.ckpt"
 
@@ -191,7 +191,7 @@ def test_a_network_named_by_its_class_is_built_again_from_a_checkpoint(tmp_path:
     run.fit(module, datamodule=data("Memory-v0"))
     run.save_checkpoint(tmp_path / "a.ckpt")
     loaded = A3CModule.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
-    assert loaded.hparams["network"] == {"class_path": "lightning_a3c.networks.MLP"}
+    assert loaded.hparams["network"] == {"class_path": "lightning_a3c.rl.networks.MLP"}
     assert loaded.net.scale == 1 / 256
     observations = torch.randint(256, (5, 16), dtype=torch.uint8)
     assert torch.equal(loaded(observations)[0], module(observations)[0])

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_a3c import A3CModule
-from lightning_a3c.network_checks import check_network, copy_network, evaluating, training_differences
-from lightning_a3c.networks import build_network
+from lightning_a3c.rl.network_checks import check_network, copy_network, evaluating, training_differences
+from lightning_a3c.rl.networks import build_network
 
 
 class Net(nn.Module):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from lightning_a3c import CollectorDataModule, EnvConfig
-from lightning_a3c.network_pickling import dumps, unpicklable
+from lightning_a3c.collection.processes.pickling import dumps, unpicklable
 
 
 def with_layer(change: Callable[[nn.Linear], nn.Module]) -> nn.Module:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from lightning_a3c import A3CModule, networks
-from lightning_a3c.networks import MLP, AtariA2C, build_network, orthogonal_init
+from lightning_a3c.rl.networks import MLP, AtariA2C, build_network, orthogonal_init
 
 ATARI = (4, 84, 84)
 
@@ -167,7 +167,7 @@ def test_atari_network_gives_float32_logits_and_flat_values_for_uint8_pixels():
 
 @pytest.mark.parametrize("shape", [(4,), (4, 35, 84), (84, 84)])
 def test_atari_network_refuses_what_is_no_image_and_names_the_mlp(shape):
-    with pytest.raises(ValueError, match=r"at least 36 × 36.*use lightning_a3c.networks.MLP"):
+    with pytest.raises(ValueError, match=r"at least 36 × 36.*use lightning_a3c.rl.networks.MLP"):
         AtariA2C(shape, 6)
 
 
@@ -195,7 +195,7 @@ def test_default_network_follows_from_the_observation_shape(shape, expected):
 
 
 def test_network_can_be_named_by_class_path_with_arguments():
-    spec = {"class_path": "lightning_a3c.networks.MLP", "init_args": {"hidden_sizes": [8]}}
+    spec = {"class_path": "lightning_a3c.rl.networks.MLP", "init_args": {"hidden_sizes": [8]}}
     assert linears(build_network((4,), 2, spec).policy) == [(4, 8), (8, 2)]
 
 
@@ -222,7 +222,7 @@ def test_network_that_does_not_take_the_observations_is_refused():
 def test_network_that_takes_floats_only_is_refused_where_observations_are_bytes():
     message = r"FloatsOnly does not turn uint8 observations \[B, 4\] into .*; observations.float\(\) makes float32"
     with pytest.raises(ValueError, match=message):
-        A3CModule((4,), 3, protocol={"observation_dtype": "uint8"}, network=FloatsOnly((4,), 3))
+        A3CModule((4,), 3, task={"observation_dtype": "uint8"}, network=FloatsOnly((4,), 3))
 
 
 def test_network_that_cannot_be_copied_is_refused():
@@ -247,7 +247,7 @@ def test_network_with_a_single_output_is_refused():
         build_network((4,), 3, nn.Linear(4, 3))
 
 
-@pytest.mark.parametrize("class_path", ["lightning_a3c.networks.MPL", "no_such_package.Net", "Net", None])
+@pytest.mark.parametrize("class_path", ["lightning_a3c.rl.networks.MPL", "no_such_package.Net", "Net", None])
 def test_unknown_class_path_is_refused(class_path):
     with pytest.raises(ValueError, match=r"class_path .*cannot be imported"):
         build_network((4,), 3, {"class_path": class_path})
@@ -255,7 +255,7 @@ def test_unknown_class_path_is_refused(class_path):
 
 def test_unknown_argument_of_a_class_path_is_refused():
     with pytest.raises(ValueError, match=r"MLP cannot be built with init_args {'width': 3}"):
-        build_network((4,), 3, {"class_path": "lightning_a3c.networks.MLP", "init_args": {"width": 3}})
+        build_network((4,), 3, {"class_path": "lightning_a3c.rl.networks.MLP", "init_args": {"width": 3}})
 
 
 @pytest.fixture(scope="module")
@@ -352,7 +352,7 @@ def test_bounds_reach_class_paths_classes_and_functions_that_take_them():
     def plain(observation_shape, num_actions):
         return MLP(observation_shape, num_actions)
 
-    path = {"class_path": "lightning_a3c.networks.MLP", "init_args": {"observation_bounds": None}}  # as jsonargparse
+    path = {"class_path": "lightning_a3c.rl.networks.MLP", "init_args": {"observation_bounds": None}}  # as jsonargparse
     for network in (path, MLP, wide, functools.partial(MLP, hidden_sizes=(8,))):
         assert build_network((4,), 2, network, observation_bounds=(0, 10)).scale == 0.1
     assert build_network((4,), 2, plain, observation_bounds=(0, 10)).scale == 1
@@ -361,7 +361,7 @@ def test_bounds_reach_class_paths_classes_and_functions_that_take_them():
 @pytest.mark.parametrize(
     "network",
     [
-        {"class_path": "lightning_a3c.networks.MLP", "init_args": {"observation_bounds": [-2, 2]}},
+        {"class_path": "lightning_a3c.rl.networks.MLP", "init_args": {"observation_bounds": [-2, 2]}},
         functools.partial(MLP, observation_bounds=(-2, 2)),
     ],
 )
@@ -372,7 +372,7 @@ def test_bounds_that_were_chosen_are_kept(network):
 def test_a_class_of_networks_is_built_and_kept_as_its_class_path():
     module = A3CModule((4,), 2, network=MLP)
     assert type(module.net) is MLP
-    assert module.hparams["network"] == {"class_path": "lightning_a3c.networks.MLP"}
+    assert module.hparams["network"] == {"class_path": "lightning_a3c.rl.networks.MLP"}
 
 
 def test_a_function_that_cannot_be_imported_is_called_and_not_kept():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_a3c.optimizers import Specs, follow
+from lightning_a3c.learning.optimizers import Specs, follow
 
 UPDATES = 30
 

@@ -7,16 +7,18 @@ import torch
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 
 import tests.scripted  # noqa: F401  registers SeededLength-v0
-from lightning_a3c.envs import AtariConfig, EnvConfig, inspect, make_vector_env
-from lightning_a3c.networks import build_network
-from lightning_a3c.playback import action_names, make_watched_env, play_episode
-from lightning_a3c.policies import SoftmaxPolicy
+from lightning_a3c.environments.config import EnvConfig
+from lightning_a3c.environments.making import AtariConfig, make_vector_env
+from lightning_a3c.environments.task import describe_task
+from lightning_a3c.rl.networks import build_network
+from lightning_a3c.rl.policies import SoftmaxPolicy
+from lightning_a3c.viewing.playback import action_names, make_watched_env, play_episode
 
 
 def policy_for(config: EnvConfig, **kwargs: object) -> SoftmaxPolicy:
-    protocol = inspect(config)
+    task = describe_task(config)
     torch.manual_seed(0)
-    return SoftmaxPolicy(build_network(protocol.observation_shape, protocol.num_actions), **kwargs)
+    return SoftmaxPolicy(build_network(task.observation_shape, task.num_actions), **kwargs)
 
 
 @pytest.mark.parametrize("full_action_space", [False, True])
@@ -70,10 +72,10 @@ def test_an_episode_is_a_moment_before_each_step_and_one_at_its_end() -> None:
     env = make_watched_env(config)
     moments = list(play_episode(env, policy_for(config), seed=0))
     env.close()
-    assert [moment.steps for moment in moments] == list(range(len(moments)))
-    assert [moment.score for moment in moments] == list(range(len(moments)))  # 1 a step
+    assert [step.steps for step in moments] == list(range(len(moments)))
+    assert [step.score for step in moments] == list(range(len(moments)))  # 1 a step
     assert len(moments) > 8
-    assert all(moment.probabilities.sum() == pytest.approx(1) for moment in moments)
+    assert all(step.probabilities.sum() == pytest.approx(1) for step in moments)
 
 
 def test_the_same_seed_shows_the_same_episode() -> None:
@@ -89,7 +91,7 @@ def test_greedy_play_takes_the_likeliest_action() -> None:
     env = make_watched_env(config)
     moments = list(play_episode(env, policy_for(config, greedy=True), seed=0))
     env.close()
-    assert all(moment.action == moment.probabilities.argmax() for moment in moments)
+    assert all(step.action == step.probabilities.argmax() for step in moments)
 
 
 def test_an_environment_without_pictures_is_refused_by_name() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightning_a3c.plots import report_figures, return_and_loss, to_svg
-from lightning_a3c.runs import Run, UnreadableRun, read_run
+from lightning_a3c.viewing.plots import report_figures, return_and_loss, to_svg
+from lightning_a3c.viewing.runs import Run, UnreadableRun, read_run
 
 
 def run(name: str, value: float, start: int = 0, stop: int = 1000) -> Run:

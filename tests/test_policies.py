@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_a3c import A3CModule
-from lightning_a3c.policies import SoftmaxPolicy, choose_actions
+from lightning_a3c.rl.policies import SoftmaxPolicy, choose_actions
 
 MASKS = [-math.inf, -1e9, torch.finfo(torch.float32).min]
 

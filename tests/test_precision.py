@@ -39,14 +39,14 @@ def fit(folder: Path, **where: object) -> tuple[Watched, str]:
 def test_the_learner_computes_in_bf16_where_the_processor_does(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, has_bf16: bool, dtype: torch.dtype, precision: str
 ) -> None:
-    monkeypatch.setattr("lightning_a3c.precision.computes_in_bf16", lambda: has_bf16)
+    monkeypatch.setattr("lightning_a3c.learning.precision.computes_in_bf16", lambda: has_bf16)
     module, said = fit(tmp_path, accelerator="cpu")
     assert (module.seen, said) == (dtype, precision)
     assert all(parameter.dtype == torch.float32 for parameter in module.parameters())
 
 
 def test_a_learner_elsewhere_computes_in_float32(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("lightning_a3c.precision.computes_in_bf16", lambda: True)
+    monkeypatch.setattr("lightning_a3c.learning.precision.computes_in_bf16", lambda: True)
     with OtherDevice():
         module, said = fit(tmp_path, accelerator=OtherAccelerator(), strategy=SingleDeviceStrategy(OTHER), devices=1)
     assert (module.seen, said) == (torch.float32, "32-true")

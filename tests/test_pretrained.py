@@ -6,7 +6,7 @@ import pytest
 import pytorch_lightning as pl
 
 from lightning_a3c import A3CModule, CollectorDataModule
-from lightning_a3c.envs import config_of
+from lightning_a3c.environments.task import env_config_of
 
 POLICY = Path(__file__).parents[1] / "results/pong/policy.ckpt"
 
@@ -15,7 +15,7 @@ POLICY = Path(__file__).parents[1] / "results/pong/policy.ckpt"
 @pytest.mark.timeout(600)
 def test_three_episodes_of_the_pretrained_policy() -> None:
     module = A3CModule.load_from_checkpoint(POLICY, weights_only=True)
-    data = CollectorDataModule(env=config_of(module.hparams["protocol"]), eval_episodes=3, seed=0)
+    data = CollectorDataModule(env=env_config_of(module.hparams["task"]), eval_episodes=3, seed=0)
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
     (results,) = trainer.test(module, datamodule=data, verbose=False)
     assert results["test/return_mean"] > 15

@@ -4,7 +4,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from lightning_a3c.process_wide import ProcessWide
+from lightning_a3c.system.process_wide import ProcessWideSetting
 
 
 def test_the_last_user_puts_back_what_was_there_before_the_first() -> None:
@@ -14,7 +14,7 @@ def test_the_last_user_puts_back_what_was_there_before_the_first() -> None:
         before, value[0] = value[0], "changed"
         return before
 
-    changed = ProcessWide(change, lambda before: value.__setitem__(0, before))
+    changed = ProcessWideSetting(change, lambda before: value.__setitem__(0, before))
     first, second = ExitStack(), ExitStack()
     assert first.enter_context(changed.made()) == "own"
     assert second.enter_context(changed.made()) == "own"
@@ -26,7 +26,7 @@ def test_the_last_user_puts_back_what_was_there_before_the_first() -> None:
 
 def test_an_error_within_it_undoes_the_change() -> None:
     value: list[int] = []
-    changed = ProcessWide(lambda: value.append(1), lambda _: value.clear())
+    changed = ProcessWideSetting(lambda: value.append(1), lambda _: value.clear())
     with pytest.raises(EOFError), changed.made():
         raise EOFError
     assert value == []

@@ -8,7 +8,7 @@ import threading
 import pytest
 import torch
 
-from lightning_a3c.processor import fastest_matmul, onednn_multiplies, threads_beside
+from lightning_a3c.system.processor import limited_threads, onednn_multiplies, prefer_onednn
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 AVX512, AMX = {"avx512_f": True}, {"avx512_f": True, "amx_bf16": True}
@@ -21,7 +21,7 @@ def processor(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -
 
 @pytest.mark.parametrize("processor", [AVX512], indirect=True)
 def test_onednn_multiplies_within_it_only(processor: None) -> None:
-    with fastest_matmul(CPU):
+    with prefer_onednn(CPU):
         assert torch.get_float32_matmul_precision() == "medium"
     assert torch.get_float32_matmul_precision() == "highest"
 
@@ -29,8 +29,8 @@ def test_onednn_multiplies_within_it_only(processor: None) -> None:
 @pytest.mark.parametrize("processor", [AVX512], indirect=True)
 def test_of_two_at_once_the_last_puts_the_users_setting_back(processor: None) -> None:
     first, second = contextlib.ExitStack(), contextlib.ExitStack()
-    first.enter_context(fastest_matmul(CPU))
-    second.enter_context(fastest_matmul(CPU))
+    first.enter_context(prefer_onednn(CPU))
+    second.enter_context(prefer_onednn(CPU))
     first.close()
     assert torch.get_float32_matmul_precision() == "medium"
     second.close()
@@ -43,7 +43,7 @@ def test_threads_of_pytorch_are_as_before_after_two_fits_at_once() -> None:
     ends = []
 
     def first() -> None:
-        with threads_beside(1, threads=before + 1):
+        with limited_threads(1, threads=before + 1):
             first_set.set()
             second_set.wait()
         first_ended.set()
@@ -51,7 +51,7 @@ def test_threads_of_pytorch_are_as_before_after_two_fits_at_once() -> None:
 
     def second() -> None:
         first_set.wait()
-        with threads_beside(1, threads=before + 2):
+        with limited_threads(1, threads=before + 2):
             second_set.set()
             first_ended.wait()
             ends.append(torch.get_num_threads())
@@ -71,7 +71,7 @@ def test_threads_of_pytorch_are_as_before_after_two_fits_at_once() -> None:
 
 @pytest.mark.parametrize("processor", [AVX512], indirect=True)
 def test_an_error_within_it_leaves_nothing_changed(processor: None) -> None:
-    with contextlib.suppress(EOFError), fastest_matmul(CPU):
+    with contextlib.suppress(EOFError), prefer_onednn(CPU):
         raise EOFError
     assert torch.get_float32_matmul_precision() == "highest"
 
@@ -80,7 +80,7 @@ def test_an_error_within_it_leaves_nothing_changed(processor: None) -> None:
     ("processor", "device"), [({"avx2": True}, CPU), (AMX, CPU), (AVX512, GPU)], indirect=["processor"]
 )
 def test_mkl_stays_where_it_is_as_fast_and_where_onednn_would_round(processor: None, device: torch.device) -> None:
-    with fastest_matmul(device):
+    with prefer_onednn(device):
         assert torch.get_float32_matmul_precision() == "highest"
 
 
@@ -88,7 +88,7 @@ def test_mkl_stays_where_it_is_as_fast_and_where_onednn_would_round(processor: N
 def test_what_the_user_chose_stays(processor: None) -> None:
     torch.set_float32_matmul_precision("high")
     try:
-        with fastest_matmul(CPU):
+        with prefer_onednn(CPU):
             assert torch.get_float32_matmul_precision() == "high"
         assert torch.get_float32_matmul_precision() == "high"
     finally:
@@ -97,11 +97,11 @@ def test_what_the_user_chose_stays(processor: None) -> None:
 
 NEWER_SWITCH = """
 import torch
-from lightning_a3c.processor import fastest_matmul
+from lightning_a3c.system.processor import prefer_onednn
 
 torch.cpu.get_capabilities = lambda: {"avx512_f": True}
 torch.backends.mkldnn.matmul.fp32_precision = "bf16"
-with fastest_matmul(torch.device("cpu")):
+with prefer_onednn(torch.device("cpu")):
     print(torch.backends.mkldnn.matmul.fp32_precision)
 """
 
@@ -116,7 +116,7 @@ def test_what_the_user_chose_with_the_newer_switch_stays() -> None:
 def test_it_is_known_which_products_are_onednns(processor: None) -> None:
     single, half = torch.zeros(1), torch.zeros(1, dtype=torch.bfloat16)
     assert [onednn_multiplies(single), onednn_multiplies(half)] == [False, True]
-    with fastest_matmul(CPU):
+    with prefer_onednn(CPU):
         assert [onednn_multiplies(single), onednn_multiplies(single.double())] == [True, False]
         assert not onednn_multiplies(single.to("meta"))
 
@@ -124,7 +124,7 @@ def test_it_is_known_which_products_are_onednns(processor: None) -> None:
 def test_products_are_as_exact_as_float32() -> None:
     generator = torch.Generator().manual_seed(0)
     left, right = (torch.randn(256, 3136, generator=generator) for _ in range(2))
-    with fastest_matmul(CPU):
+    with prefer_onednn(CPU):
         product = left @ right.T
     exact = left.double() @ right.double().T
     assert (product - exact).abs().max() < 1e-2  # rounded to bfloat16, the factors alone would make it 0.4

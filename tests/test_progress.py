@@ -5,13 +5,13 @@ import json
 import pytest
 import torch
 
-from lightning_a3c.progress import Progress
-from lightning_a3c.types import Report
+from lightning_a3c.learning.progress import Progress
+from lightning_a3c.rl.types import RolloutStats
 
 
 def report(*returns, env_steps=(32,), places=0, length=5):
     """A report of these episodes, then `places` unused places."""
-    return Report(
+    return RolloutStats(
         policy_version=torch.ones(len(env_steps), dtype=torch.int64),
         env_steps=torch.tensor(env_steps),
         episode_returns=torch.tensor([*returns, *[0.0] * places], dtype=torch.float32),

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from lightning_a3c import RunProgressBar, StopAfterEnvSteps
-from lightning_a3c.progress import Progress
-from lightning_a3c.progress_bar import bar_options, describe, seconds_left
+from lightning_a3c.learning.progress import Progress
+from lightning_a3c.viewing.progress_bar import bar_options, describe, seconds_left
 
 
 def progress(env_steps: int, steps_per_second: float) -> Progress:
@@ -63,7 +63,7 @@ def test_without_a_terminal_there_is_a_bar_only_if_asked_for(given: bool | None)
 
 
 def test_on_a_terminal_our_bar_is_shown_unless_another_or_none_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lightning_a3c.progress_bar.is_interactive", lambda: True)
+    monkeypatch.setattr("lightning_a3c.viewing.progress_bar.is_interactive", lambda: True)
     (bar,) = bar_options({"enable_progress_bar": None, "callbacks": None})["callbacks"]
     assert isinstance(bar, RunProgressBar)
     assert bar_options({"enable_progress_bar": None, "callbacks": [bar]}) == {}

@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 
 import tests.scripted  # noqa: F401  registers SeededLength-v0
 from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig, RecordVideo, SaveTestResults, WritePredictions
-from lightning_a3c.files import NotWritable
+from lightning_a3c.system.files import NotWritable
 
 UNTRAINED = "plays untrained weights"
 
@@ -56,7 +56,7 @@ def test_a_test_leaves_its_results_and_a_video_beside_the_checkpoint(cartpole_ru
     assert results["test/return_mean"] == pytest.approx(sum(results["returns"]) / 4)
     assert results["test/return_mean_low"] <= results["test/return_mean"] <= results["test/return_mean_high"]
     assert results["returns"] == results["lengths"]  # 1 a step
-    assert (results["policy"], results["protocol"]["env_id"]) == ("sample", "CartPole-v1")
+    assert (results["policy"], results["task"]["env_id"]) == ("sample", "CartPole-v1")
     assert imageio_ffmpeg.count_frames_and_secs(cartpole_run / "checkpoints/last.test.mp4")[0] > 1
 
 

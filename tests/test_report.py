@@ -12,8 +12,8 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from lightning_a3c.report import after_training, caption, headline, write_report
-from lightning_a3c.runs import Run, UnreadableRun, read_run
+from lightning_a3c.viewing.report import after_training, caption, headline, write_report
+from lightning_a3c.viewing.runs import Run, UnreadableRun, read_run
 
 QUIET = ("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking")
 

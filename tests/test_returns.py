@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from lightning_a3c.returns import n_step_returns
+from lightning_a3c.rl.targets import n_step_returns
 
 
-def returns(rewards, continues, bootstrap, discount):
+def returns(rewards, not_done, bootstrap, discount):
     """One environment: the lists run over time."""
     result = n_step_returns(
-        torch.tensor(rewards).unsqueeze(1), torch.tensor(continues).unsqueeze(1), torch.tensor([bootstrap]), discount
+        torch.tensor(rewards).unsqueeze(1), torch.tensor(not_done).unsqueeze(1), torch.tensor([bootstrap]), discount
     )
     assert result.shape == (1,)
     return result.item()
@@ -59,40 +59,40 @@ def test_discount_one_sums_rewards_and_bootstrap():
 
 def test_environments_of_a_batch_do_not_mix():
     rewards = torch.tensor([[1.0, 10.0], [2.0, 20.0]])
-    continues = torch.tensor([[1.0, 0.0], [1.0, 1.0]])
+    not_done = torch.tensor([[1.0, 0.0], [1.0, 1.0]])
     # 1 + 2/2 + 4/4; the other one ends at its first step
-    assert_close(n_step_returns(rewards, continues, torch.tensor([4.0, 4.0]), 0.5), torch.tensor([3.0, 10.0]))
+    assert_close(n_step_returns(rewards, not_done, torch.tensor([4.0, 4.0]), 0.5), torch.tensor([3.0, 10.0]))
 
 
 def test_inputs_are_left_as_they_were():
-    rewards, continues, bootstrap = torch.ones(3, 2), torch.ones(3, 2), torch.ones(2)
-    n_step_returns(rewards, continues, bootstrap, 0.5)
+    rewards, not_done, bootstrap = torch.ones(3, 2), torch.ones(3, 2), torch.ones(2)
+    n_step_returns(rewards, not_done, bootstrap, 0.5)
     assert (rewards == 1).all()
-    assert (continues == 1).all()
+    assert (not_done == 1).all()
     assert (bootstrap == 1).all()
 
 
 @pytest.mark.parametrize(
-    ("rewards", "continues", "bootstrap"),
+    ("rewards", "not_done", "bootstrap"),
     [((3, 2), (2, 2), (2,)), ((3, 2), (3, 2), (3,)), ((3, 2), (3, 2), (2, 1)), ((3, 2), (3, 1), (2,))],
 )
-def test_shapes_that_do_not_fit_are_refused(rewards, continues, bootstrap):
+def test_shapes_that_do_not_fit_are_refused(rewards, not_done, bootstrap):
     with pytest.raises(ValueError, match=r"do not fit: \[N, B\], \[N, B\] and \[B\] are needed"):
-        n_step_returns(torch.ones(rewards), torch.ones(continues), torch.ones(bootstrap), 0.5)
+        n_step_returns(torch.ones(rewards), torch.ones(not_done), torch.ones(bootstrap), 0.5)
 
 
 @given(st.integers(1, 8), st.integers(1, 5), st.floats(0, 1), st.randoms(use_true_random=False))
 def test_any_window_equals_the_sum_written_out(steps: int, envs: int, discount: float, chance: random.Random) -> None:
     rewards = [[chance.uniform(-10, 10) for _ in range(envs)] for _ in range(steps)]
-    continues = [[float(chance.random() < 0.8) for _ in range(envs)] for _ in range(steps)]
+    not_done = [[float(chance.random() < 0.8) for _ in range(envs)] for _ in range(steps)]
     bootstrap = [chance.uniform(-10, 10) for _ in range(envs)]
     returns = n_step_returns(
-        *(torch.tensor(values, dtype=torch.float64) for values in (rewards, continues, bootstrap)), discount
+        *(torch.tensor(values, dtype=torch.float64) for values in (rewards, not_done, bootstrap)), discount
     )
     for env in range(envs):
         expected, weight = 0.0, 1.0
         for t in range(steps):
             expected += weight * rewards[t][env]
-            weight *= discount * continues[t][env]
+            weight *= discount * not_done[t][env]
         expected += weight * bootstrap[env]
         assert returns[env].item() == pytest.approx(expected, abs=1e-9)

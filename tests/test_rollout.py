@@ -11,8 +11,8 @@ import torch
 from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from lightning_a3c.rollout import Rollout, to_tensor
-from lightning_a3c.types import Transitions
+from lightning_a3c.collection.rollout import Rollout, to_tensor
+from lightning_a3c.rl.types import Transitions
 from tests.scripted import Episode, NumberPolicy, ScriptedEnv
 
 SAME_STEP, NEXT_STEP = AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lightning_a3c.runs import UnreadableRun, read_run
+from lightning_a3c.viewing.runs import UnreadableRun, read_run
 
 
 def log(folder: Path, version: int, *rows: tuple[float | str, ...], header: str = "env_steps,return_100") -> Path:

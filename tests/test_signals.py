@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig, ProgressLines, RecordVideo, SaveTestResults
-from lightning_a3c.networks import MLP
+from lightning_a3c.rl.networks import MLP
 from tests.scripted import SeededLengthEnv
 
 UNTRAINED = "plays untrained weights"

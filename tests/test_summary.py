@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lightning_a3c.summary import bootstrap_interval, summarize
+from lightning_a3c.learning.summary import bootstrap_interval, summarize
 
 
 def test_mean_std_median_min_and_max_of_a_sample() -> None:

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_a3c.supervision import Failure, FailureLog, Supervision
+from lightning_a3c.collection.config import Supervision
+from lightning_a3c.collection.processes.supervision import Failure, FailureLog
 
 
 def test_delays_double_with_each_failure_and_then_end() -> None:

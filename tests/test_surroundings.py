@@ -9,21 +9,21 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_a3c.fork_server import ForkedProcess, start
-from lightning_a3c.surroundings import Surroundings, seed_generators
+from lightning_a3c.collection.processes.fork_server import ForkedProcess, start
+from lightning_a3c.collection.processes.process_settings import ProcessSettings, seed_generators
 
 
-def tell(surroundings: Surroundings, connection: Connection) -> None:
-    surroundings.apply()
-    connection.send(Surroundings.here())
+def tell(settings: ProcessSettings, connection: Connection) -> None:
+    settings.apply()
+    connection.send(ProcessSettings.current())
 
 
-def in_a_worker() -> Surroundings:
+def in_a_worker() -> ProcessSettings:
     """What `apply` leaves in a process from the fork server."""
     ours, theirs = start().Pipe()
-    process = ForkedProcess(target=tell, args=(Surroundings.here(), theirs), daemon=True)
+    process = ForkedProcess(target=tell, args=(ProcessSettings.current(), theirs), daemon=True)
     process.start()
-    told: Surroundings = ours.recv()
+    told: ProcessSettings = ours.recv()
     process.join()
     return told
 

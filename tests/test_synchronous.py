@@ -17,10 +17,10 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 import tests.scripted  # noqa: F401  registers Failing-v0
 from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig, GradientParallel
-from lightning_a3c.envs import make_vector_env
-from lightning_a3c.pool import WorkerError, WorkerPool
-from lightning_a3c.replay import ReplayableEnv
-from lightning_a3c.runs import read_run
+from lightning_a3c.collection.processes.pool import WorkerError, WorkerPool
+from lightning_a3c.environments.making import make_vector_env
+from lightning_a3c.environments.replay import ReplayableEnv
+from lightning_a3c.viewing.runs import read_run
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -70,7 +70,7 @@ def assert_same_weights(one: A3CModule, other: A3CModule) -> None:
 
 
 class Delays(pl.Callback):
-    """Stops a worker for a moment, again and again, at random."""
+    """Stops a worker for a step, again and again, at random."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.training = True
@@ -159,7 +159,7 @@ def test_batches_are_whole_steps_of_the_newest_policy(num_workers: int) -> None:
     dataset = stream.dataset(A3CModule.for_data(stream).net)
     for batch in dataset:
         assert batch.policy_lag.tolist() == [0, 0]
-        assert int(batch.report.env_steps.sum()) == 32
+        assert int(batch.stats.env_steps.sum()) == 32
     dataset.close()
 
 

@@ -31,7 +31,7 @@ from lightning_a3c import (
     StopOnSignal,
     StopWhenSolved,
 )
-from lightning_a3c.module import NonFiniteLoss
+from lightning_a3c.learning.non_finite import NonFiniteLoss
 
 MODES = ["data", "gradient"]
 GRADIENT_ONLY = ["worker_grad_norm", "dropped_gradients"]
@@ -165,7 +165,7 @@ def test_a_checkpoint_opens_without_executing_code_and_acts(tmp_path: Path) -> N
     run.fit(module, datamodule=stream)
     run.save_checkpoint(tmp_path / "a.ckpt")
     content = torch.load(tmp_path / "a.ckpt", weights_only=True)
-    assert content["hyper_parameters"]["protocol"]["env_id"] == "CartPole-v1"
+    assert content["hyper_parameters"]["task"]["env_id"] == "CartPole-v1"
     loaded = A3CModule.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
     observations = torch.randn(7, 4)
     assert torch.equal(loaded(observations)[0], module(observations)[0])
@@ -187,7 +187,7 @@ def test_a_checkpoint_of_another_network_is_refused_by_name(tmp_path: Path) -> N
     run = trainer("data", tmp_path, max_steps=1)
     run.fit(A3CModule.for_data(stream), datamodule=stream)
     run.save_checkpoint(tmp_path / "a.ckpt")
-    network = {"class_path": "lightning_a3c.networks.MLP", "init_args": {"hidden_sizes": [8]}}
+    network = {"class_path": "lightning_a3c.rl.networks.MLP", "init_args": {"hidden_sizes": [8]}}
     with pytest.raises(ValueError, match="holds another network than MLP as configured here"):
         trainer("data", tmp_path).fit(
             A3CModule.for_data(data(), network=network), datamodule=data(), ckpt_path=tmp_path / "a.ckpt"

@@ -27,11 +27,11 @@ from lightning_a3c import (
     StopOnSignal,
     StopWhenSolved,
 )
-from lightning_a3c.module import NonFiniteLoss
-from lightning_a3c.pool import WorkerError
-from lightning_a3c.report import headline
-from lightning_a3c.runs import read_run
-from lightning_a3c.types import Batch
+from lightning_a3c.collection.processes.pool import WorkerError
+from lightning_a3c.learning.non_finite import NonFiniteLoss
+from lightning_a3c.rl.types import Batch
+from lightning_a3c.viewing.report import headline
+from lightning_a3c.viewing.runs import read_run
 
 MODES = ["data", "gradient"]
 OF_MODE = {"data": {"grad_norm", "skipped_updates"}, "gradient": {"grad_norm", "worker_grad_norm", "dropped_gradients"}}

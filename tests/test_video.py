@@ -9,17 +9,17 @@ import torch
 from PIL import Image
 from torch import nn
 
-from lightning_a3c.envs import EnvConfig
-from lightning_a3c.files import NotWritable
-from lightning_a3c.networks import MLP
-from lightning_a3c.playback import Moment
-from lightning_a3c.video import RecordingAbandoned, draw, preview, record_episode
+from lightning_a3c.environments.config import EnvConfig
+from lightning_a3c.rl.networks import MLP
+from lightning_a3c.system.files import NotWritable
+from lightning_a3c.viewing.playback import PlaybackStep
+from lightning_a3c.viewing.video import RecordingAbandoned, draw, preview, record_episode
 
 CARTPOLE = EnvConfig("CartPole-v1")
 
 
-def moment(*probabilities: float, action: int = 0) -> Moment:
-    return Moment(np.array(probabilities, dtype=np.float32), 0.5, action, score=-3.0, steps=7)
+def step(*probabilities: float, action: int = 0) -> PlaybackStep:
+    return PlaybackStep(np.array(probabilities, dtype=np.float32), 0.5, action, score=-3.0, steps=7)
 
 
 def test_a_video_has_a_frame_for_each_moment_at_the_games_own_speed(tmp_path: Path) -> None:
@@ -53,23 +53,21 @@ def test_an_interrupted_recording_is_abandoned_and_leaves_nothing(tmp_path: Path
 
 def test_the_game_keeps_its_pixels_and_both_sides_are_even() -> None:
     frame = np.random.default_rng(0).integers(256, size=(211, 161, 3), dtype=np.uint8)
-    picture = draw(frame, moment(0.5, 0.5), ["LEFT", "RIGHT"])
+    picture = draw(frame, step(0.5, 0.5), ["LEFT", "RIGHT"])
     np.testing.assert_array_equal(picture[:211, :161], frame)
     assert [side % 2 for side in picture.shape[:2]] == [0, 0]
 
 
 def test_eighteen_actions_fit_beside_a_small_game() -> None:
     frame = np.zeros((64, 64, 3), dtype=np.uint8)
-    bare = draw(frame, moment(*[0.0] * 18), [""] * 18)
-    named = draw(frame, moment(*[0.0] * 18), [""] * 17 + ["LAST"])
+    bare = draw(frame, step(*[0.0] * 18), [""] * 18)
+    named = draw(frame, step(*[0.0] * 18), [""] * 17 + ["LAST"])
     assert (bare != named).any()
 
 
 def test_bars_are_as_long_as_the_probabilities_and_the_chosen_action_stands_out() -> None:
     frame = np.zeros((100, 10, 3), dtype=np.uint8)
-    coloured = {
-        action: draw(frame, moment(0.75, 0.25, action=action), ["", ""])[..., 2].astype(int) for action in (0, 1)
-    }
+    coloured = {action: draw(frame, step(0.75, 0.25, action=action), ["", ""])[..., 2].astype(int) for action in (0, 1)}
     plain, chosen = 150, 60  # blue of a plain bar and of the chosen one
     assert (coloured[0] == chosen).sum() == pytest.approx(3 * (coloured[0] == plain).sum(), rel=0.1)
     assert (coloured[1] == plain).sum() == pytest.approx(3 * (coloured[1] == chosen).sum(), rel=0.1)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_a3c.weights import CopiedNetwork, LiveNetwork, SharedWeights, drop_weights
+from lightning_a3c.collection.shared_weights import DeviceNetwork, SharedNetwork, SharedWeights, strip_weights
 
 CONTEXT = multiprocessing.get_context("forkserver")
 
@@ -22,11 +22,11 @@ def filled(value: float) -> nn.Module:
     return net
 
 
-def attached(weights: SharedWeights) -> LiveNetwork:
-    return LiveNetwork(weights, filled(-1).eval())
+def attached(weights: SharedWeights) -> SharedNetwork:
+    return SharedNetwork(weights, filled(-1).eval())
 
 
-def entries(live: LiveNetwork | CopiedNetwork) -> tuple[set[float], int]:
+def entries(live: SharedNetwork | DeviceNetwork) -> tuple[set[float], int]:
     """All distinct entries of the network's parameters, and its version."""
     return live.compute(
         lambda net, version: ({entry for p in net.parameters() for entry in p.detach().flatten().tolist()}, version)
@@ -43,7 +43,7 @@ def test_a_live_network_has_the_weights_published_last() -> None:
 
 def test_a_copied_network_is_renewed_whenever_something_newer_is_published() -> None:
     weights = SharedWeights(filled(0), CONTEXT)
-    copied = CopiedNetwork(weights, filled(-1).eval(), torch.device("cpu"))
+    copied = DeviceNetwork(weights, filled(-1).eval(), torch.device("cpu"))
     for value in (1, 2, 3):
         weights.publish(filled(value))
         assert entries(copied) == ({value}, value)
@@ -65,7 +65,7 @@ def test_a_live_network_computes_what_the_published_one_does() -> None:
 
 def test_the_snapshots_dtype_is_the_readers() -> None:
     weights = SharedWeights(filled(0).to(torch.bfloat16), CONTEXT)
-    live = LiveNetwork(weights, filled(0).to(torch.bfloat16))
+    live = SharedNetwork(weights, filled(0).to(torch.bfloat16))
     weights.publish(filled(1.001))
     assert {parameter.dtype for parameter in live.parameters()} == {torch.bfloat16}
     assert entries(live)[0] == {1.0}
@@ -78,15 +78,15 @@ def test_parameters_that_are_one_stay_one_and_frozen_ones_frozen() -> None:
     weights = SharedWeights(net, CONTEXT)
     weights.publish(net)
     kept = copy.deepcopy(net)
-    drop_weights(kept)
-    read = LiveNetwork(weights, kept).compute(lambda twin, _: twin)
+    strip_weights(kept)
+    read = SharedNetwork(weights, kept).compute(lambda twin, _: twin)
     assert [p.requires_grad for p in read.parameters()] == [p.requires_grad for p in net.parameters()]
     assert all(torch.equal(a, b) for a, b in zip(read.parameters(), net.parameters(), strict=True))
 
 
 def test_a_network_without_its_weights_is_small() -> None:
     net = filled(1)
-    drop_weights(net)
+    strip_weights(net)
     assert len(pickle.dumps(net)) < 4000 < len(pickle.dumps(filled(1)))
 
 
@@ -136,7 +136,7 @@ def test_what_was_computed_while_its_snapshot_was_overwritten_is_computed_again(
 def test_which_parameters_are_trained_travels_with_the_version() -> None:
     net = filled(0)
     weights = SharedWeights(net, CONTEXT)
-    lives = [attached(weights), CopiedNetwork(weights, filled(-1).eval(), torch.device("cpu"))]
+    lives = [attached(weights), DeviceNetwork(weights, filled(-1).eval(), torch.device("cpu"))]
     for trained in ([True, True, True, True], [False, True, False, True], [True, False, True, False], [True] * 4):
         for parameter, is_trained in zip(net.parameters(), trained, strict=True):
             parameter.requires_grad_(is_trained)
@@ -152,7 +152,7 @@ def test_buffers_that_no_checkpoint_keeps_are_published_too() -> None:
         return net
 
     weights = SharedWeights(made(0), CONTEXT)
-    live = LiveNetwork(weights, made(-1).eval())
+    live = SharedNetwork(weights, made(-1).eval())
     weights.publish(made(7))
     assert live.compute(lambda net, _: net.kept_nowhere.tolist()) == [7, 7, 7]
 

@@ -1,0 +1,218 @@
+"""One process's experience: a vector environment and a policy in, transitions and stats out.
+
+Knows no queue, no process and no learner.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+from torch import Tensor
+
+from lightning_a3c.environments.checks import LIFE_LOST
+from lightning_a3c.rl.policies import Policy
+from lightning_a3c.rl.targets import n_step_returns
+from lightning_a3c.rl.types import RolloutStats, Transitions
+
+
+class _Step(NamedTuple):
+    """One step of all E sub-environments."""
+
+    observations: Tensor  # [E, *observation_shape]
+    actions: Tensor  # int64 [E]
+    rewards: Tensor  # float32 [E], clipped if configured, plus γV(final observation) where truncated
+    not_done: Tensor  # float32 [E], 0 where the episode ended
+    is_valid: np.ndarray  # bool [E], false where the step only reset (next-step autoreset)
+    policy_version: int
+
+
+class Rollout:
+    """Steps `env` with `policy` and yields n-step transitions in chronological order.
+
+    Each transition has the return over exactly `n_steps` steps, or fewer where its episode ends sooner. A terminated
+    episode is not bootstrapped; a truncated one is, from its final observation. Environments may reset in the same
+    step or in the next one; a step that only resets is not a transition and is left out. The bootstrap values are
+    those computed for acting.
+
+    Args:
+        env: vector environment with `metadata["autoreset_mode"]`; the rollout does not close it.
+        policy: chooses the actions and estimates the values.
+        n_steps: N >= 1.
+        discount: γ in [0, 1].
+        clip_rewards: learn from the sign of the reward; episode returns stay unclipped.
+        seed: of the environments' first reset.
+        synchronous: end all windows with each `collect`, the last ones early, so that all its transitions come from
+            one policy: A2C as in the literature. Otherwise windows reach across calls.
+    """
+
+    def __init__(
+        self,
+        env: VectorEnv,
+        policy: Policy,
+        n_steps: int,
+        discount: float,
+        clip_rewards: bool = False,
+        seed: int | None = None,
+        synchronous: bool = False,
+    ) -> None:
+        mode = env.metadata.get("autoreset_mode")
+        if mode not in (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP):
+            raise ValueError(f"{env} has autoreset mode {mode}; SAME_STEP or NEXT_STEP is needed")
+        self.env = env
+        self.policy = policy
+        self.n_steps = n_steps
+        self.discount = discount
+        self.clip_rewards = clip_rewards
+        self.synchronous = synchronous
+        self._resets_in_next_step = mode is AutoresetMode.NEXT_STEP
+        self._observations = to_tensor(env.reset(seed=seed)[0])
+        self._resetting = np.zeros(env.num_envs, dtype=bool)
+        self._returns = np.zeros(env.num_envs, dtype=np.float64)
+        self._lengths = np.zeros(env.num_envs, dtype=np.int64)
+        self._window: deque[_Step] = deque(maxlen=n_steps)
+        self._complete: deque[tuple[Transitions, int]] = deque()  # the transitions of one step, and their version
+        self._ended: deque[tuple[float, int]] = deque()  # (return, length) of finished episodes
+        self.env_steps = 0  # all sub-environments together, resets not counted
+
+    def collect(
+        self, micro_batch_size: int, policy_version: int | Callable[[], int], out: Transitions | None = None
+    ) -> tuple[Transitions, RolloutStats]:
+        """Step until `micro_batch_size` transitions are complete, and return the oldest ones.
+
+        Args:
+            micro_batch_size: B; if synchronous, a multiple of the number of sub-environments.
+            policy_version: of the weights that `policy` acts with. A function is called after each step, for weights
+                that change meanwhile.
+            out: memory for the transitions; None allocates it.
+
+        Returns:
+            Transitions with B = `micro_batch_size`, and their stats.
+        """
+        steps_before = self.env_steps
+        version_now = policy_version if callable(policy_version) else lambda: policy_version
+        if self.synchronous:
+            for _ in range(micro_batch_size // self.env.num_envs):
+                self._step(version_now)
+            self._end_windows()
+        while sum(len(transitions.actions) for transitions, _ in self._complete) < micro_batch_size:
+            self._step(version_now)
+        pieces: list[Transitions] = []
+        versions: list[int] = []
+        missing = micro_batch_size
+        while missing:
+            transitions, version = self._complete.popleft()
+            if len(transitions.actions) > missing:
+                self._complete.appendleft((Transitions(*(tensor[missing:] for tensor in transitions)), version))
+                transitions = Transitions(*(tensor[:missing] for tensor in transitions))
+            pieces.append(transitions)
+            versions.append(version)
+            missing -= len(transitions.actions)
+        buffers = out or (None, None, None)
+        fields = zip(*pieces, strict=True)
+        collected = Transitions(*(torch.cat(field, out=buffer) for field, buffer in zip(fields, buffers, strict=True)))
+        return collected, self._stats(micro_batch_size, min(versions), self.env_steps - steps_before)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Returns and lengths of the current episodes: all that a synchronous `collect` leaves to keep."""
+        return {"returns": torch.from_numpy(self._returns.copy()), "lengths": torch.from_numpy(self._lengths.copy())}
+
+    def load_state_dict(self, state: dict[str, Tensor], observations: np.ndarray) -> None:
+        """Go on from `state` with an environment that shows `observations`."""
+        self._returns = state["returns"].numpy().copy()
+        self._lengths = state["lengths"].numpy().copy()
+        self._observations = to_tensor(observations)
+
+    def _step(self, version_now: Callable[[], int]) -> None:
+        actions, values = self.policy(self._observations)
+        policy_version = version_now()
+        if len(self._window) == self.n_steps:
+            self._complete_oldest(values)
+        next_observations, rewards, terminated, truncated, info = self.env.step(actions.numpy())
+        rewards = np.asarray(rewards, dtype=np.float64)
+        is_valid = ~self._resetting
+        ended = (terminated | truncated) & is_valid
+        target_rewards = np.sign(rewards) if self.clip_rewards else rewards.copy()
+        bootstrapped = np.flatnonzero(truncated & ~terminated & is_valid)
+        if len(bootstrapped):
+            final = _final_observations(next_observations, info, bootstrapped)
+            target_rewards[bootstrapped] += self.discount * self.policy.values(final).numpy()
+        stops = ended | info.get(LIFE_LOST, False)
+        self._window.append(
+            _Step(
+                observations=self._observations,
+                actions=actions,
+                rewards=torch.from_numpy(target_rewards).float(),
+                not_done=torch.from_numpy(~stops).float(),
+                is_valid=is_valid,
+                policy_version=policy_version,
+            )
+        )
+        self._observations = to_tensor(next_observations)
+        self._count(rewards, is_valid, ended)
+        if self._resets_in_next_step:
+            self._resetting = ended
+
+    def _end_windows(self) -> None:
+        values = self.policy.values(self._observations)
+        while self._window:
+            self._complete_oldest(values)
+            self._window.popleft()
+
+    def _complete_oldest(self, bootstrap: Tensor) -> None:
+        oldest = self._window[0]
+        returns = n_step_returns(
+            torch.stack([step.rewards for step in self._window]),
+            torch.stack([step.not_done for step in self._window]),
+            bootstrap,
+            self.discount,
+        )
+        transitions = Transitions(oldest.observations, oldest.actions, returns)
+        if not oldest.is_valid.all():
+            transitions = Transitions(*(tensor[torch.from_numpy(oldest.is_valid)] for tensor in transitions))
+        self._complete.append((transitions, oldest.policy_version))
+
+    def _count(self, rewards: np.ndarray, is_valid: np.ndarray, ended: np.ndarray) -> None:
+        self.env_steps += int(is_valid.sum())
+        self._returns += rewards * is_valid
+        self._lengths += is_valid
+        for index in np.flatnonzero(ended):
+            self._ended.append((float(self._returns[index]), int(self._lengths[index])))
+        self._returns[ended] = 0
+        self._lengths[ended] = 0
+
+    def _stats(self, micro_batch_size: int, policy_version: int, env_steps: int) -> RolloutStats:
+        stats = empty_stats(micro_batch_size, self.env.num_envs)
+        stats.policy_version[:] = policy_version
+        stats.env_steps[:] = env_steps
+        for place in range(min(len(stats.episode_lengths), len(self._ended))):
+            stats.episode_returns[place], stats.episode_lengths[place] = self._ended.popleft()
+        return stats
+
+
+def empty_stats(micro_batch_size: int, num_envs: int) -> RolloutStats:
+    """Stats with empty places for finished episodes; episodes beyond these wait for the next stats."""
+    places = micro_batch_size + num_envs
+    return RolloutStats(
+        policy_version=torch.zeros(1, dtype=torch.int64),
+        env_steps=torch.zeros(1, dtype=torch.int64),
+        episode_returns=torch.zeros(places),
+        episode_lengths=torch.zeros(places, dtype=torch.int64),
+    )
+
+
+def to_tensor(observations: Any) -> Tensor:
+    """A copy, since environments may reuse their buffers; float64 becomes float32."""
+    array = np.asarray(observations)
+    return torch.from_numpy(array.astype(np.float32) if array.dtype == np.float64 else array.copy())
+
+
+def _final_observations(next_observations: np.ndarray, info: dict[str, Any], indices: np.ndarray) -> Tensor:
+    """The last observations of episodes that just ended, before any reset."""
+    final = info.get("final_obs")
+    source = next_observations if final is None else final
+    return to_tensor(np.stack([source[index] for index in indices]))

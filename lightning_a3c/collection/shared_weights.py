@@ -1,0 +1,210 @@
+"""The learner's weights in shared memory, versioned. Knows nothing of who trains."""
+
+from __future__ import annotations
+
+import copy
+import platform
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
+from multiprocessing.context import BaseContext
+from types import TracebackType
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from lightning_a3c.collection.shared_tensors import SharedTensors
+
+_Result = TypeVar("_Result")
+
+_KEEPS_STORE_ORDER = platform.machine().lower() in ("x86_64", "amd64", "i386", "i686")
+_LOCK_SECONDS = 1.0  # nobody holds the lock for a millisecond unless it was killed while holding it
+
+
+class SharedWeights:
+    """Versioned snapshots of a network's parameters and buffers in shared memory.
+
+    One process publishes, any number read, and nobody waits for anybody: the two newest snapshots are kept. Versions
+    count publications, starting at 1. Each snapshot also says which tensors are being trained.
+
+    Readers must see a version's weights no later than its number. x86 processors keep the order of stores and of
+    loads. Others, such as ARM, do not, so there a lock orders the accesses to the version numbers; it is held for
+    these only, never while weights are copied or computed with.
+
+    Args:
+        net: supplies shapes and dtypes; nothing is published yet.
+        context: the multiprocessing context of the processes that share the weights.
+        keeps_store_order: whether the processor does; by default decided by its name.
+    """
+
+    def __init__(self, net: nn.Module, context: BaseContext, keeps_store_order: bool = _KEEPS_STORE_ORDER) -> None:
+        templates = _tensors(net)
+        self._shapes = [tensor.shape for tensor in templates]
+        versions = torch.zeros(3, dtype=torch.int64)  # newest complete, begun in snapshot 0, begun in snapshot 1
+        trained = torch.zeros(2, len(templates), dtype=torch.bool)  # per snapshot: which tensors require gradients
+        self._shared = SharedTensors([versions, trained, *templates, *templates], context)
+        self._order: AbstractContextManager[Any] = nullcontext() if keeps_store_order else _Lock(context)
+
+    @property
+    def version(self) -> int:
+        """The newest complete version; 0 before the first publication."""
+        with self._order:
+            return int(self._shared.tensors[0][0])
+
+    def publish(self, net: nn.Module) -> int:
+        """Copy the state of `net`, on any device and of any dtype, into the older snapshot.
+
+        Returns:
+            Its version.
+
+        Raises:
+            ValueError: the parameters and buffers differ from those of the network given at construction.
+        """
+        tensors = _tensors(net)
+        if [tensor.shape for tensor in tensors] != self._shapes:
+            raise ValueError(
+                f"network {type(net).__name__} has other parameters or buffers than when training began, "
+                f"{len(tensors)} instead of {len(self._shapes)} or others in shape; workers cannot follow: freeze and "
+                "unfreeze parameters instead, and add or replace them between two fits"
+            )
+        version = self.version + 1
+        versions, trained = self._shared.tensors[:2]
+        with self._order:
+            versions[1 + version % 2] = version
+        trained[version % 2] = torch.tensor([tensor.requires_grad for tensor in tensors])
+        for shared, own in zip(self._snapshot(version), tensors, strict=True):
+            shared.copy_(own.detach())
+        with self._order:
+            versions[0] = version
+        return version
+
+    @torch.no_grad()
+    def attach(self, net: nn.Module, version: int) -> None:
+        """Make the tensors of `net` views of the snapshot that holds or will hold `version`; its own are released."""
+        for own, shared in zip(_tensors(net), self._snapshot(version), strict=True):
+            own.set_(shared)  # type: ignore[call-overload]  # PyTorch's stubs lack the tensor form
+
+    def mark_trained(self, net: nn.Module, version: int) -> None:
+        """Let exactly those tensors of `net` require gradients that do in the snapshot of `version`."""
+        for own, is_trained in zip(_tensors(net), self._shared.tensors[1][version % 2].tolist(), strict=True):
+            if own.requires_grad != is_trained:
+                own.requires_grad_(is_trained)
+
+    def holds(self, version: int) -> bool:
+        """Whether the snapshot of `version` is intact: no later version has been begun in it."""
+        with self._order:
+            return int(self._shared.tensors[0][1 + version % 2]) == version
+
+    def _snapshot(self, version: int) -> list[Tensor]:
+        first = 2 + (version % 2) * len(self._shapes)
+        return self._shared.tensors[first : first + len(self._shapes)]
+
+
+class SharedNetwork(nn.Module):
+    """The newest published network, computing on the shared snapshots: this process holds no weights of its own.
+
+    If a snapshot is overwritten during a computation, which takes two publications, the computation is repeated. So no
+    result comes from half-written weights.
+
+    Args:
+        weights: at least one version must be published before the first computation.
+        net: the architecture, in the snapshots' dtypes. It must not write to its parameters or buffers.
+    """
+
+    def __init__(self, weights: SharedWeights, net: nn.Module) -> None:
+        super().__init__()
+        self.network_name = type(net).__name__
+        self.version = 0
+        """The version that the last computation used."""
+        self._weights = weights
+        self._nets = nn.ModuleList([net, copy.deepcopy(net)])
+        self._marked = [0, 0]  # per snapshot: the version whose trained tensors are marked
+        for version, twin in enumerate(self._nets):
+            weights.attach(twin, version)
+
+    def forward(self, observations: Tensor) -> Any:
+        return self.compute(lambda net, _: net(observations))
+
+    def compute(self, function: Callable[[nn.Module, int], _Result]) -> _Result:
+        """`function` of the newest network and its version; called again if the snapshot did not last."""
+        while True:
+            version = self._weights.version
+            net = self._nets[version % 2]
+            if self._marked[version % 2] != version:
+                self._weights.mark_trained(net, version)
+                self._marked[version % 2] = version
+            result = function(net, version)
+            if self._weights.holds(version):
+                self.version = version
+                return result
+
+
+class DeviceNetwork(nn.Module):
+    """The newest published network on a device other than the CPU: a copy, renewed before it computes.
+
+    Args:
+        weights: at least one version must be published before the first computation.
+        net: the architecture, in the snapshots' dtypes.
+        device: where the copy lies.
+    """
+
+    def __init__(self, weights: SharedWeights, net: nn.Module, device: torch.device) -> None:
+        super().__init__()
+        self.network_name = type(net).__name__
+        self.version = 0
+        """The version of the copy."""
+        self._weights = weights
+        self._read = SharedNetwork(weights, net).compute
+        self._net = copy.deepcopy(net).to(device)
+
+    def forward(self, observations: Tensor) -> Any:
+        return self.compute(lambda net, _: net(observations))
+
+    def compute(self, function: Callable[[nn.Module, int], _Result]) -> _Result:
+        """`function` of the newest network and its version."""
+        if self.version != self._weights.version:
+            self.version = self._read(self._renew)
+        return function(self._net, self.version)
+
+    @torch.no_grad()
+    def _renew(self, newest: nn.Module, version: int) -> int:
+        for own, shared in zip(_tensors(self._net), _tensors(newest), strict=True):
+            own.copy_(shared)
+            own.requires_grad_(shared.requires_grad)
+        return version
+
+
+class _Lock:
+    """A lock between processes that survives the death of its holder.
+
+    What it protects is a single store or load, so the state is sound even if the holder died.
+    """
+
+    def __init__(self, context: BaseContext) -> None:
+        self._lock = context.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire(timeout=_LOCK_SECONDS)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with suppress(ValueError):  # another process released it for a holder that seemed dead
+            self._lock.release()
+
+
+def network_on(device: torch.device, weights: SharedWeights, net: nn.Module) -> SharedNetwork | DeviceNetwork:
+    """The newest published network, computing on `device`."""
+    return SharedNetwork(weights, net) if device.type == "cpu" else DeviceNetwork(weights, net, device)
+
+
+@torch.no_grad()
+def strip_weights(net: nn.Module) -> None:
+    """Leave only the architecture, which `SharedWeights.attach` completes."""
+    for tensor in _tensors(net):
+        tensor.set_(tensor.new_empty(0))  # type: ignore[call-overload]
+
+
+def _tensors(net: nn.Module) -> list[Tensor]:
+    # by position, since wrappers such as torch.compile rename them; `state_dict` would leave out non-persistent buffers
+    return [*net.parameters(), *net.buffers()]

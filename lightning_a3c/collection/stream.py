@@ -1,0 +1,139 @@
+"""The stream of experience as a PyTorch dataset. Owns the life of the collectors; knows nothing of optimizers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from typing import Any
+
+import torch
+from lightning_utilities.core.rank_zero import rank_zero_warn
+from torch import nn
+from torch.utils.data import IterableDataset, get_worker_info
+
+from lightning_a3c.collection.backend import CollectorBackend, open_backend
+from lightning_a3c.collection.config import StreamConfig
+from lightning_a3c.collection.job import CollectorJob, CollectorState
+from lightning_a3c.collection.processes.pool import WorkerError
+from lightning_a3c.rl.networks import device_of
+from lightning_a3c.rl.types import Batch
+from lightning_a3c.system.malloc import keep_freed_memory
+from lightning_a3c.system.processor import limited_threads, prefer_onednn
+
+
+class CollectorDataset(IterableDataset[Batch]):
+    """Batches of fresh experience: one per update, `updates_per_epoch` per epoch.
+
+    Asking for a batch first publishes the network's weights to the collectors. So a plain loop of
+    `for batch in dataset` with an optimizer step inside trains on current data without a further call. The length is
+    known, so Lightning prefetches nothing. Collectors start with the first batch and live until `close`, across
+    epochs.
+
+    Args:
+        job: what each collector does.
+        net: the learner's network, on any device.
+        config: how many collectors, and how their messages become batches.
+
+    Raises:
+        RuntimeError: iterated inside a DataLoader worker.
+        WorkerError: a collector failed more often than it may.
+        NoFreeSharedMemory: there is too little shared memory.
+    """
+
+    def __init__(self, job: CollectorJob, net: nn.Module, config: StreamConfig) -> None:
+        self.job = job
+        self.net = net
+        self.config = config
+        self.check_interrupt: Callable[[], None] = _never  # called while waiting for a batch; may raise
+        self.continues_epochs = True  # resume inside the epoch; Lightning counts the rest of an epoch by itself
+        self._backend: CollectorBackend | None = None
+        self._states: list[CollectorState] | None = None  # where synchronous collectors begin
+        self._position = 0  # batches of this epoch so far
+        self._epoch_start = 0  # where the next epoch begins: further on if it is resumed
+        self._batches = 0  # in all epochs
+        self._settings = ExitStack()  # of PyTorch, while collectors run
+
+    def __len__(self) -> int:
+        return self.config.updates_per_epoch
+
+    def __iter__(self) -> Iterator[Batch]:
+        if get_worker_info() is not None:
+            raise RuntimeError(
+                "CollectorDataset starts its own processes and cannot run in those of a DataLoader: "
+                "use DataLoader(dataset, batch_size=None, num_workers=0), or iterate the dataset itself"
+            )
+        self._position = self._epoch_start % len(self) if self.continues_epochs else 0
+        self._epoch_start = 0
+        while self._position < len(self):
+            yield self._next_batch()  # kept in no variable: its memory is free for the batch after it
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position in the epoch, and the collectors' states if they are synchronous, for an exact resume."""
+        return {"position": self._position, "collectors": self._collector_states()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._position = self._epoch_start = state_dict["position"]
+        states = state_dict.get("collectors")
+        if states is None or not self.job.rollout.synchronous:
+            return
+        theirs = len(states), len(states[0]["env"]["episodes"])
+        ours = max(1, self.config.num_workers), self.job.env.num_envs
+        if theirs == ours:
+            self._states = states
+        else:
+            rank_zero_warn(
+                f"the checkpoint has {theirs[0]} collectors × {theirs[1]} environments, this run "
+                f"{ours[0]} × {ours[1]}: all episodes begin anew"
+            )
+
+    def close(self) -> None:
+        """End the collectors. A later iteration starts new ones, on other episodes unless they are synchronous."""
+        if self._backend is not None:
+            if self.job.rollout.synchronous:
+                self._states = None
+                with suppress(WorkerError):
+                    self._states = self._backend.state_dict()
+            self._backend.close()
+            self._backend = None
+            self._settings.close()
+
+    def _collector_states(self) -> list[CollectorState] | None:
+        if not self.job.rollout.synchronous or self._backend is None:
+            return self._states
+        try:
+            return self._backend.state_dict()
+        except WorkerError as error:
+            rank_zero_warn(f"{error}; a run resumed from this checkpoint begins all episodes anew")
+            return None
+
+    def _open(self) -> CollectorBackend:
+        job = replace(  # new collectors play other episodes, and their versions count from 1 again
+            self.job,
+            first_update=self.job.first_update + self._batches,
+            resumed_at=self.job.resumed_at + self._batches,
+        )
+        backend = open_backend(job, self.config, self._states)
+        keep_freed_memory()  # only from here on: memory used once, to start the collectors, goes back to the system
+        self._settings.enter_context(prefer_onednn(device_of(self.net)))
+        self._settings.enter_context(limited_threads(self.config.num_workers, self.config.learner_threads))
+        return backend
+
+    def _next_batch(self) -> Batch:
+        if self._backend is None:
+            self._backend = self._open()
+        version = self._backend.publish(self.net)
+        message, queue_fill = self._backend.take(self.config.messages_per_batch, self.check_interrupt)
+        self._position += 1
+        self._batches += 1
+        return Batch(
+            payload=message.payload,
+            stats=message.stats,
+            policy_lag=version - message.stats.policy_version,
+            queue_fill=torch.tensor([queue_fill]),
+            worker_restarts=torch.tensor([self._backend.restarts]),
+        )
+
+
+def _never() -> None:
+    pass

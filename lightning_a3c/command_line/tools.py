@@ -1,0 +1,115 @@
+"""`lightning-a3c plot`, `report` and `play`: arguments in, one call, one line out.
+
+What they need is imported when they run, so that training starts without it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from pickle import UnpicklingError
+
+from lightning_a3c.command_line.usage_errors import OneLineParser
+from lightning_a3c.system.files import atomic_write, refusal, require_checkpoint
+
+
+def plot(args: list[str]) -> None:
+    """Draw returns and total loss of one or several runs."""
+    from lightning_a3c.viewing.plots import X_AXES, return_and_loss
+    from lightning_a3c.viewing.runs import read_run
+
+    parser = OneLineParser("lightning-a3c plot", description=plot.__doc__)
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run, such as runs/pong_data")
+    parser.add_argument("--x", choices=list(X_AXES), default="env_steps", help="what the x-axis shows")
+    parser.add_argument("--output", help="files to write, without suffix; default: curves, in the run's folder if one")
+    given = parser.parse_args(args)
+    runs = [read_run(folder) for folder in given.runs]
+    stem = Path(given.output or (runs[0].folder / "curves" if len(runs) == 1 else "curves"))
+    figure = return_and_loss(runs, given.x)
+    for suffix in (".png", ".svg"):
+        path = stem.with_name(stem.name + suffix)
+        with atomic_write(path) as partial:
+            figure.savefig(partial, dpi=150)
+        print(path)
+
+
+def report(args: list[str]) -> None:
+    """Write a run's report as one HTML file that opens from disk."""
+    from lightning_a3c.viewing.report import write_report
+    from lightning_a3c.viewing.runs import read_run
+
+    parser = OneLineParser("lightning-a3c report", description=report.__doc__)
+    parser.add_argument("run", metavar="RUN", help="folder of a run, such as runs/pong_data")
+    parser.add_argument("--output", help="HTML file to write; default: report.html in the run's folder")
+    given = parser.parse_args(args)
+    run = read_run(given.run)
+    path = Path(given.output or run.folder / "report.html")
+    write_report(run, path)
+    print(path)
+
+
+def play(args: list[str]) -> None:
+    """Watch a checkpoint play in a window at real speed, or record it where there is no display."""
+    from lightning_a3c.environments.task import env_config_of
+    from lightning_a3c.learning.module import A3CModule
+    from lightning_a3c.rl.policies import SoftmaxPolicy
+    from lightning_a3c.viewing.playback import make_watched_env, play_episode
+    from lightning_a3c.viewing.video import record_episode
+
+    parser = OneLineParser("lightning-a3c play", description=play.__doc__, allow_abbrev=False)
+    parser.add_argument("--ckpt_path", required=True, help="checkpoint of a run")
+    parser.add_argument("--episodes", type=int, default=1, help="how many to show, one after the other")
+    parser.add_argument("--greedy", action="store_true", help="take the likeliest action instead of sampling")
+    parser.add_argument("--seed", type=int, default=0, help="of the environment and the sampling")
+    parser.add_argument("--video", metavar="FILE.mp4", help="record one episode instead of opening a window")
+    given = parser.parse_args(args)
+    if given.episodes < 1:
+        raise ValueError(f"--episodes must be >= 1, got {given.episodes}")
+    if not 0 <= given.seed < 2**32:
+        raise ValueError(f"--seed must be in 0 … {2**32 - 1}, got {given.seed}")
+    if given.video is not None and Path(given.video).suffix.lower() != ".mp4":
+        raise ValueError(f"--video must name an .mp4 file, got {given.video}")
+    require_checkpoint(given.ckpt_path)
+    if given.video is None and not has_display():
+        raise ValueError("there is no display to open a window on; record instead: --video FILE.mp4")
+    try:
+        module = A3CModule.load_from_checkpoint(given.ckpt_path, map_location="cpu", weights_only=True).eval()
+        config = env_config_of(module.hparams["task"])
+    except (KeyError, TypeError, UnpicklingError) as error:
+        raise ValueError(f"ckpt_path {given.ckpt_path} is not a checkpoint of this package: {error}") from error
+    if given.video is not None:
+        recording = record_episode(config, module.net, given.video, given.greedy, given.seed)
+        print(recording)
+        return
+    env = make_watched_env(config, window=True)
+    try:
+        policy = SoftmaxPolicy(module.net, given.seed, given.greedy)
+        for episode in range(given.episodes):
+            *_, end = play_episode(env, policy, seed=given.seed + episode)
+            print(f"return {end.score:g} in {end.steps:,} env steps")
+    finally:
+        env.close()
+
+
+def has_display() -> bool:
+    """Whether SDL finds something to open a window on, as far as the environment says."""
+    return not sys.platform.startswith("linux") or any(
+        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
+    )
+
+
+COMMANDS: dict[str, Callable[[list[str]], None]] = {"plot": plot, "report": report, "play": play}
+
+
+def run(command: str, *args: str) -> None:
+    """Run one of `COMMANDS`; what the user can mend ends in one line instead of a traceback."""
+    try:
+        COMMANDS[command](list(args))
+    except ValueError as error:
+        raise SystemExit(f"lightning-a3c {command}: {error}") from None
+    except OSError as error:
+        if (message := refusal(error)) is None:
+            raise
+        raise SystemExit(f"lightning-a3c {command}: {message}") from None

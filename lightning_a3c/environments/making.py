@@ -1,0 +1,115 @@
+"""Building vector environments from a description. Knows Gymnasium and ALE, and nothing of torch."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+
+from lightning_a3c.environments.atari import (
+    LifeLoss,
+    SingleLifeLoss,
+    StepLimit,
+    beyond_native,
+    is_atari,
+    make_native,
+    make_preprocessed,
+    step_limit,
+    sticky_actions,
+)
+from lightning_a3c.environments.checks import (
+    CallTracker,
+    CheckedEnv,
+    CheckedVectorEnv,
+)
+from lightning_a3c.environments.config import EnvConfig
+from lightning_a3c.environments.registry import spec_of
+
+
+def make_vector_env(
+    config: EnvConfig, num_envs: int | None = None, call_tracker: CallTracker | None = None
+) -> VectorEnv:
+    """A vector environment whose raw rewards and autoreset mode the rollout can rely on.
+
+    Atari ids give uint8 observations [4, 84, 84]. They run in ALE's native vector environment, unless they are
+    registered with something that it cannot do. All others run in Gymnasium's `SyncVectorEnv`, as `gymnasium.make`
+    makes them, observations that are no array flattened to a vector.
+    Both reset in the same step, and tell `call_tracker` what they are in. Close it after use.
+    """
+    num_envs = num_envs or config.num_envs
+    call_tracker = call_tracker or CallTracker()
+    spec = spec_of(config.id)
+    if is_native(spec):
+        native = make_native(spec, config.atari, num_envs, config.num_threads)
+        env: VectorEnv = CheckedVectorEnv(native, config.id, call_tracker)
+        limit = step_limit(spec, config.atari)
+        env = env if limit is None else StepLimit(env, limit)
+        return LifeLoss(env) if config.atari.episodic_life else env
+
+    makers = [partial(_make_checked, config, index, call_tracker) for index in range(num_envs)]
+    return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
+
+
+def make_env(config: EnvConfig, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
+    """What `gymnasium.make` makes of an id that is no Atari game, with arguments of its own."""
+    shown = {} if render_mode is None else {"render_mode": render_mode}
+    env: gymnasium.Env[Any, Any] = gymnasium.make(config.id, **copy_containers(config.kwargs) | shown)
+    return env
+
+
+def clips_rewards(config: EnvConfig) -> bool:
+    """Whether learning sees only the sign of the rewards."""
+    return is_atari(spec_of(config.id)) if config.clip_rewards is None else config.clip_rewards
+
+
+def reset_seed(seed: int, num_envs: int = 1) -> int:
+    """A seed for the reset of `num_envs` sub-environments, which take it and the numbers that follow.
+
+    It is `seed`, or a smaller one made from it where those would not fit in 31 bits: ALE and others take no more.
+    """
+    if seed <= 2**31 - num_envs:
+        return int(seed)
+    return int(np.random.SeedSequence(int(seed)).generate_state(1)[0]) % (2**31 - num_envs)
+
+
+def starts_faster_unseeded(config: EnvConfig) -> bool:
+    """Whether a seed only costs time where chance decides anyway what is played.
+
+    For a seed ALE loads each game again, which takes a tenth of a second; without one, chance draws the no-ops that
+    begin an episode. With sticky actions a seed is needed: unseeded, all games repeat them at the same steps.
+    """
+    spec = spec_of(config.id)
+    return is_atari(spec) and sticky_actions(spec, config.atari) == 0
+
+
+def is_native(spec: Any) -> bool:
+    return is_atari(spec) and not beyond_native(spec)
+
+
+def has_own_wrappers(spec: Any) -> bool:
+    return bool(spec.entry_point == "ale_py.env:AtariEnv" and spec.additional_wrappers)
+
+
+def _make_checked(config: EnvConfig, index: int, call_tracker: CallTracker) -> gymnasium.Env[Any, Any]:
+    spec = spec_of(config.id)
+    with call_tracker.calling("making", config.id, index):
+        if is_atari(spec):
+            env = make_preprocessed(spec, config.atari)
+            env = SingleLifeLoss(env) if config.atari.episodic_life else env
+        else:
+            env = make_env(config)
+    return CheckedEnv(env, config.id, index, call_tracker)
+
+
+def copy_containers(value: Any) -> Any:
+    """`value` with its lists, tuples, dicts and arrays copied, which environments may change; others are shared."""
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if type(value) is dict:
+        return {key: copy_containers(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(copy_containers, value))
+    return value

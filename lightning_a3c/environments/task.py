@@ -1,0 +1,262 @@
+"""What is really played: a config checked and described by trying one environment. Knows no network."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import SyncVectorEnv, VectorEnv
+from gymnasium.wrappers import NormalizeReward
+
+from lightning_a3c.environments.atari import (
+    AtariConfig,
+    beyond_native,
+    frame_skip,
+    full_action_space,
+    is_atari,
+    require_playable,
+    sticky_actions,
+)
+from lightning_a3c.environments.checks import (
+    BadEnvironment,
+    in_one_line,
+    name,
+    running_statistics,
+)
+from lightning_a3c.environments.config import EnvConfig
+from lightning_a3c.environments.making import (
+    clips_rewards,
+    copy_containers,
+    has_own_wrappers,
+    is_native,
+    make_vector_env,
+)
+from lightning_a3c.environments.registry import spec_of
+
+_LOST = "not kept: "  # begins the text for what is no plain value
+
+
+_WIDEST_BOUND = 65_535  # wider ones stand for "any value"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What was really played; plain values, kept in checkpoints and printed at start."""
+
+    env_id: str
+    observation_shape: tuple[int, ...]
+    observation_dtype: str
+    num_actions: int
+    frame_skip: int
+    sticky_actions: float
+    clip_rewards: bool
+    episodic_life: bool
+    full_action_space: bool
+    noop_max: int
+    fire_on_reset: bool
+    kwargs: dict[str, Any]
+    observation_low: float | None = None  # of every element; None without a common one, or with one that means "any"
+    observation_high: float | None = None
+
+    def __str__(self) -> str:
+        return ", ".join(f"{f.name} {getattr(self, f.name)}" for f in fields(self))
+
+    def plain(self) -> dict[str, Any]:
+        """The fields as files hold them: a list instead of a tuple, and text instead of what is no plain value."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return values | {"observation_shape": list(self.observation_shape), "kwargs": _plain(self.kwargs)}
+
+
+def describe_task(config: EnvConfig) -> Task:
+    """Check `config` and say what it will play, by building one environment, trying a step of it and closing it.
+
+    Warns of wrappers with running statistics, which no two environments share.
+
+    Raises:
+        ValueError: the id is unknown or needs a package that is missing, its actions are not discrete, a field is
+            out of range, or its first reset or step fails.
+    """
+    spec = spec_of(config.id)
+    _check_fields(config, spec)
+    atari = is_atari(spec)
+    try:
+        env = make_vector_env(config, num_envs=1)
+    except (ImportError, gymnasium.error.Error) as error:  # most often a package is missing
+        raise ValueError(f"env.id {config.id!r} cannot be made: {error}") from error
+    except Exception as error:  # whatever someone's constructor raises
+        if isinstance(error, TypeError) and config.kwargs:
+            raise ValueError(f"env.kwargs {config.kwargs} do not fit {config.id}: {error}") from error
+        raise ValueError(f"env.id {config.id!r} cannot be made: {in_one_line(error)}") from error
+    try:
+        action_space = env.single_action_space
+        if not isinstance(action_space, spaces.Discrete):
+            raise ValueError(
+                f"env.id {config.id!r} has the action space {action_space}; only Discrete is supported yet"
+            )
+        if action_space.start != 0:
+            raise ValueError(f"env.id {config.id!r}: actions must start at 0, not at {action_space.start}")
+        shape = env.single_observation_space.shape
+        if not shape:
+            raise ValueError(
+                f"env.id {config.id!r} has the observation space {env.single_observation_space}; arrays with at least "
+                "one axis are needed, or what gymnasium.wrappers.FlattenObservation makes arrays of"
+            )
+        if isinstance(env, SyncVectorEnv):  # ALE's own needs no trial, and loads its game again for a reset
+            _try(env, config.id)
+            _warn_of_statistics(env.envs[0], config.id)
+        low, high = observation_bounds(env)
+        return Task(
+            env_id=config.id,
+            observation_shape=tuple(shape),
+            observation_dtype=observation_dtype(env),
+            num_actions=int(action_space.n),
+            frame_skip=frame_skip(spec, config.atari) if atari else 1,
+            sticky_actions=sticky_actions(spec, config.atari) if atari else 0.0,
+            clip_rewards=clips_rewards(config),
+            episodic_life=config.atari.episodic_life,
+            full_action_space=full_action_space(spec, config.atari) if atari else False,
+            noop_max=config.atari.noop_max if atari else 0,
+            fire_on_reset=config.atari.fire_on_reset and atari,
+            kwargs=copy_containers(config.kwargs),
+            observation_low=low,
+            observation_high=high,
+        )
+    finally:
+        env.close()
+
+
+def playing_notes(config: EnvConfig) -> list[str]:
+    """How `config` is played where that may surprise, in a sentence each."""
+    spec = spec_of(config.id)
+    said = []
+    if has_own_wrappers(spec):
+        wrappers = ", ".join(wrapper.name for wrapper in spec.additional_wrappers)
+        said.append(
+            f"{config.id} is registered with wrappers ({wrappers}), so it is played as gymnasium.make makes it, "
+            "without the preprocessing of env.atari"
+        )
+    if is_atari(spec) and (lacking := beyond_native(spec)):
+        said.append(
+            f"{config.id} is registered with {lacking}, which ALE's vector environment cannot do: its games are "
+            "stepped one by one, with the same preprocessing, which is slower"
+        )
+    return said
+
+
+def env_config_of(task: dict[str, Any]) -> EnvConfig:
+    """The environment of a `Task` as plain values, the form that checkpoints keep.
+
+    Raises:
+        ValueError: `Task.to_dict` could not keep one of the environment's arguments.
+    """
+    lost = _lost(task["kwargs"])
+    if lost:
+        raise ValueError(
+            f"the checkpoint of {task['env_id']} lacks an argument of env.kwargs that no checkpoint can hold, "
+            f"{lost}; load it in a script that gives it again"
+        )
+    return EnvConfig(
+        id=task["env_id"],
+        clip_rewards=task["clip_rewards"],
+        kwargs=task["kwargs"],
+        atari=AtariConfig(**{f.name: task[f.name] for f in fields(AtariConfig)})
+        if is_atari(spec_of(task["env_id"]))
+        else AtariConfig(),
+    )
+
+
+def observation_dtype(env: VectorEnv) -> str:
+    """Name of the dtype that networks see: the environment's own, but float32 for float64."""
+    name = np.dtype(env.single_observation_space.dtype or np.float32).name
+    return "float32" if name == "float64" else name
+
+
+def observation_bounds(env: VectorEnv) -> tuple[float, float] | tuple[None, None]:
+    """The lowest and highest value that all elements of an observation have in common; None where they have none.
+
+    Bytes that differ have those of all together. Bounds beyond 65,535 stand for "any value" in most environments.
+    """
+    space = env.single_observation_space
+    assert isinstance(space, spaces.Box)
+    low, high = float(space.low.min()), float(space.high.max())
+    are_common = space.dtype == np.uint8 or bool((space.low == low).all() and (space.high == high).all())
+    return (low, high) if are_common and max(abs(low), abs(high)) <= _WIDEST_BOUND else (None, None)
+
+
+def _check_fields(config: EnvConfig, spec: Any) -> None:
+    if config.num_envs < 1:
+        raise ValueError(f"env.num_envs must be >= 1, got {config.num_envs}")
+    if not 1 <= config.num_threads <= config.num_envs:
+        raise ValueError(f"env.num_threads must be in 1 … env.num_envs ({config.num_envs}), got {config.num_threads}")
+    if is_atari(spec):
+        require_playable(spec, config.atari)
+        if config.kwargs:
+            raise ValueError(f"env.kwargs {config.kwargs} has no effect on Atari ids; use the fields of env.atari")
+    elif config.atari != AtariConfig():
+        changed = {k: v for k, v in asdict(config.atari).items() if v != getattr(AtariConfig(), k)}
+        raise ValueError(f"env.atari {changed} has no effect on {config.id}, which {_why_not_native(spec)}; remove it")
+    if config.num_threads != 1 and not is_native(spec):
+        raise ValueError(
+            f"env.num_threads {config.num_threads} has no effect on {config.id}, which {_why_not_native(spec)}; "
+            "remove it"
+        )
+
+
+def _why_not_native(spec: Any) -> str:
+    if is_atari(spec):
+        return "is registered with more than ALE's vector environment can do"
+    return "is registered with wrappers" if has_own_wrappers(spec) else "is not an Atari game"
+
+
+def _plain(value: Any) -> Any:
+    """A copy of `value` in which tensors, numbers, strings, lists, tuples and dicts stay what they are."""
+    if type(value) is dict:
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(_plain, value))
+    if value is None or type(value) in (bool, int, float, str) or type(value).__module__ == "torch":
+        return value
+    return f"{_LOST}{value!r}"
+
+
+def _lost(value: Any) -> str:
+    """The first text in `value` that `_plain` wrote for something else, without its mark; empty if there is none."""
+    if isinstance(value, str):
+        return value.removeprefix(_LOST) if value.startswith(_LOST) else ""
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return next(filter(None, map(_lost, items)), "")
+
+
+def _try(env: SyncVectorEnv, env_id: str) -> None:
+    """One reset and one step, as training makes them; raises ValueError if one fails."""
+    call = "reset"
+    try:
+        env.reset(seed=0)
+        if getattr(type(env.envs[0].unwrapped), "step", None) is gymnasium.Env.step:
+            return  # one that is still being written: its spaces can be had, and a network for them
+        call = "step"
+        env.step(np.zeros(1, dtype=np.int64))
+    except BadEnvironment as error:
+        what = str(error).removeprefix(f"{name(env_id, 0)}: ")
+        raise ValueError(f"env.id {env_id!r}: {what}") from error
+    except Exception as error:  # whatever someone's environment raises
+        raise ValueError(f"env.id {env_id!r}: {call} raised {in_one_line(error)}") from error
+
+
+def _warn_of_statistics(env: gymnasium.Env[Any, Any], env_id: str) -> None:
+    keepers = running_statistics(env)
+    if not keepers:
+        return
+    rewards = [type(layer).__name__ for layer in keepers if isinstance(layer, NormalizeReward)]
+    warnings.warn(
+        f"env.id {env_id!r} keeps running statistics in {', '.join(type(layer).__name__ for layer in keepers)}: each "
+        "environment of each process has its own, and no checkpoint holds them, so validation, test and play scale by "
+        "other numbers than training did, and the agent may do far worse there; scale by fixed numbers instead, for "
+        "example with gymnasium.wrappers.TransformObservation"
+        + (f"; {', '.join(rewards)} also changes every return that is reported" if rewards else ""),
+        stacklevel=3,
+    )

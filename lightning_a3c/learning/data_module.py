@@ -1,0 +1,350 @@
+"""What is played and how it is fed to training, validation, test and prediction: the Lightning data module.
+
+Knows nothing of optimizers.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from contextlib import ExitStack
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from lightning_utilities.core.rank_zero import rank_zero_info
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+from pytorch_lightning.utilities.seed import isolate_rng
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from lightning_a3c.collection.auto import auto_device, auto_precision, auto_workers, require_usable
+from lightning_a3c.collection.config import RolloutConfig, StreamConfig, Supervision, WorkerPrecision
+from lightning_a3c.collection.job import CollectorJob
+from lightning_a3c.collection.payloads import MakePayload, SendGradients, send_transitions
+from lightning_a3c.collection.stream import CollectorDataset
+from lightning_a3c.environments.config import EnvConfig
+from lightning_a3c.environments.task import describe_task, playing_notes
+from lightning_a3c.learning.evaluation import EvaluationDataset
+from lightning_a3c.learning.evaluation_watch import EvaluationWatch
+from lightning_a3c.learning.gradient_parallel import GradientParallel
+from lightning_a3c.learning.observation_file import read_observations
+from lightning_a3c.learning.progress import Progress
+from lightning_a3c.rl.networks import device_of
+from lightning_a3c.rl.types import Batch, Gradients
+from lightning_a3c.system.process_wide import ProcessWideSetting
+
+_PREDICT_CHUNK = 256  # observations at once
+
+
+def _ignore_empty_list() -> Any:
+    warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")
+    return warnings.filters[0]
+
+
+def _stop_ignoring(entry: Any) -> None:
+    if entry in warnings.filters:
+        warnings.filters.remove(entry)  # type: ignore[attr-defined]  # a list, documented as a sequence
+
+
+_NO_VALIDATION = ProcessWideSetting(_ignore_empty_list, _stop_ignoring)  # Lightning warns of it, but it is meant
+
+
+class CollectorDataModule(pl.LightningDataModule):
+    """Training batches from parallel collectors, and evaluation episodes, for `trainer.fit`.
+
+    Every argument is checked before a process is started.
+
+    Args:
+        env: which environment, and how many in each worker; an id stands for `EnvConfig(id)`.
+        num_workers: collector processes; 0 collects in the learner's process, to debug in; "auto" starts one for
+            each core this process may use, 8 at most.
+        n_steps: N of the return targets.
+        discount: γ.
+        micro_batch_size: transitions a worker sends at once; in gradient mode, those it
+            differentiates at once.
+        batch_size: transitions an update learns from, a multiple of `micro_batch_size`.
+        updates_per_epoch: length of an epoch, Lightning's unit for checkpoints and validation.
+        slots_per_worker: payloads each worker may have under way, being filled or waiting. None shares those of two
+            updates among the workers, so that they go on while the learner takes its time. Fewer lower the
+            policy lag, and keep two or more workers busy as long as the learner is the slower side.
+        synchronous: collectors and learner take turns, so that a seed gives the same run every time, on the same
+            machine, and the policy lag is 0: A2C. Slower, since one waits for the other. `slots_per_worker`
+            has no effect.
+        worker_precision: of the network in the workers. "bf16-true" acts, and in gradient mode differentiates, with
+            rounded weights, in half the time where the processor computes in bfloat16; "auto" takes it there and
+            "32-true" elsewhere. The learner's is `trainer.precision`, or `AutoPrecision` among `trainer.plugins`.
+        worker_device: where the workers' networks compute. On "cuda", say, each worker has a copy of the weights there
+            and acts for all its environments at once; environments always step on the CPU. "auto" tries the CPU and the
+            learner's device for some seconds each before training, and takes the faster; name one instead where
+            `synchronous` runs are to be the same, since which is faster may change.
+        learner_threads: PyTorch threads of this process while workers run; None takes the cores that
+            the workers leave, at least one.
+        supervision: when workers that fail are started again, and when the run ends instead.
+        eval_episodes: episodes that `validate` and `test` play.
+        eval_policy: act by sampling, as in training, or take the likeliest action.
+        eval_max_steps: env steps after which `validate` and `test` cut an episode off; it counts with its return so
+            far, which is said. The default is what ALE allows a game, in frames.
+        predict_observations: NumPy file (`.npy`) of observations [n, *observation_shape] for `predict`.
+        validate_in_fit: also validate after each epoch of `fit`.
+        seed: of environments and action sampling; None takes PyTorch's, as set by `seed_everything`. Asynchronous
+            workers leave the no-ops that begin an Atari game to chance, unless its actions are sticky: ALE would load
+            the game a second time, and chance decides anyway which weights act.
+    """
+
+    def __init__(
+        self,
+        env: EnvConfig = EnvConfig(),
+        num_workers: int | Literal["auto"] = 4,
+        n_steps: int = 4,
+        discount: float = 0.99,
+        micro_batch_size: int = 32,
+        batch_size: int = 128,
+        updates_per_epoch: int = 500,
+        slots_per_worker: int | None = None,
+        synchronous: bool = False,
+        worker_precision: WorkerPrecision | Literal["auto"] = "32-true",
+        worker_device: str = "cpu",
+        learner_threads: int | None = None,
+        supervision: Supervision = Supervision(),
+        eval_episodes: int = 10,
+        eval_policy: Literal["sample", "greedy"] = "sample",
+        eval_max_steps: int = 108_000,
+        predict_observations: str | None = None,
+        validate_in_fit: bool = False,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        if isinstance(env, str):  # not in the annotation, for which the command line would lose its options of `env`
+            env = EnvConfig(env)
+        if not isinstance(env, EnvConfig):
+            raise ValueError(f"data.env must be a Gymnasium id or an EnvConfig, got {env!r}")
+        workers = auto_workers() if num_workers == "auto" else num_workers
+        for name, value, least in (
+            ("num_workers", workers, 0),
+            ("n_steps", n_steps, 1),
+            ("micro_batch_size", micro_batch_size, 1),
+            ("batch_size", batch_size, 1),
+            ("updates_per_epoch", updates_per_epoch, 1),
+            ("slots_per_worker", slots_per_worker, 1),
+            ("learner_threads", learner_threads, 1),
+            ("eval_episodes", eval_episodes, 1),
+            ("eval_max_steps", eval_max_steps, 1),
+            ("seed", seed, 0),
+        ):
+            if value is not None and value < least:
+                raise ValueError(f"data.{name} must be >= {least}, got {value}")
+        if worker_precision not in (*get_args(WorkerPrecision), "auto"):
+            raise ValueError(
+                f'data.worker_precision must be "32-true", "bf16-true" or "auto", got {worker_precision!r}'
+            )
+        if worker_device != "auto":
+            require_usable(worker_device)
+        if not 0 <= discount <= 1:
+            raise ValueError(f"data.discount must be in [0, 1], got {discount}")
+        if batch_size % micro_batch_size:
+            raise ValueError(
+                f"data.batch_size must be a multiple of data.micro_batch_size, got {batch_size} and {micro_batch_size}"
+            )
+        if synchronous and batch_size % (micro_batch_size * max(1, workers)):
+            raise ValueError(
+                "with data.synchronous every worker gives the same part of a batch: data.batch_size must be a multiple "
+                f"of data.micro_batch_size × data.num_workers, got {batch_size}, {micro_batch_size} and {workers}"
+            )
+        if synchronous and micro_batch_size % env.num_envs:
+            raise ValueError(
+                "with data.synchronous a micro-batch is whole steps of all environments: data.micro_batch_size must be "
+                f"a multiple of env.num_envs, got {micro_batch_size} and {env.num_envs}"
+            )
+        with isolate_rng(include_cuda=False):  # an environment may draw from the process's random numbers
+            self.task = describe_task(env)
+        for remark in playing_notes(env):
+            rank_zero_info(remark)
+        self.env = env
+        self.num_workers = workers
+        self.n_steps = n_steps
+        self.discount = discount
+        self.micro_batch_size = micro_batch_size
+        self.batch_size = batch_size
+        self.updates_per_epoch = updates_per_epoch
+        self.slots_per_worker = slots_per_worker or math.ceil(2 * self.messages_per_batch / max(1, workers))
+        self.synchronous = synchronous
+        self.worker_precision = auto_precision() if worker_precision == "auto" else worker_precision
+        self.worker_device = worker_device
+        self.learner_threads = learner_threads
+        self.supervision = supervision
+        self.eval_episodes = eval_episodes
+        self.eval_policy = eval_policy
+        self.eval_max_steps = eval_max_steps
+        self.predict_observations = predict_observations
+        self.validate_in_fit = validate_in_fit
+        self.seed = seed
+        self._observations = (
+            None if predict_observations is None else read_observations(predict_observations, self.task)
+        )
+        self.make_payload: MakePayload = send_transitions
+        self._dataset: CollectorDataset | None = None
+        self._quiet = ExitStack()  # while a fit runs
+
+    @property
+    def messages_per_batch(self) -> int:
+        """Payloads that make one update."""
+        return self.batch_size // self.micro_batch_size
+
+    @property
+    def num_predict_observations(self) -> int:
+        """How many `predict_observations` there are."""
+        return 0 if self._observations is None else len(self._observations)
+
+    @property
+    def run_seed(self) -> int:
+        """The seed in force: `seed`, or PyTorch's."""
+        return torch.initial_seed() % 2**31 if self.seed is None else int(self.seed)
+
+    def dataset(
+        self,
+        net: nn.Module,
+        first_update: int = 0,
+        pin_memory: bool = False,
+        make_payload: MakePayload | None = None,
+        resumed_at: int | None = None,
+    ) -> CollectorDataset:
+        """The training stream for `net`; the caller closes it. Lightning need not be involved.
+
+        Args:
+            net: of the learner.
+            first_update: how many updates it has had.
+            pin_memory: put batches where a GPU can copy from by itself while the learner goes on.
+            make_payload: what workers send; None takes the attribute of that name.
+            resumed_at: how much the run has seen, in any unit: another number, other episodes. None takes
+                `first_update`.
+        """
+        make_payload = make_payload or self.make_payload
+        device = torch.device("cpu")
+        if self.worker_device == "auto":
+            device = auto_device(device_of(net), self.num_workers, isinstance(make_payload, SendGradients))
+        elif self.worker_device != "cpu":
+            device = torch.device(self.worker_device)
+        job = CollectorJob(
+            env=self.env,
+            task=self.task,
+            rollout=RolloutConfig(self.n_steps, self.discount, self.micro_batch_size, self.synchronous),
+            net=net,
+            make_payload=make_payload,
+            seed=self.run_seed,
+            precision=self.worker_precision,
+            device=device,
+            first_update=first_update,
+            resumed_at=first_update if resumed_at is None else resumed_at,
+        )
+        shares = self.messages_per_batch // max(1, self.num_workers)
+        config = StreamConfig(
+            num_workers=self.num_workers,
+            messages_per_batch=self.messages_per_batch,
+            updates_per_epoch=self.updates_per_epoch,
+            slots_per_worker=shares if self.synchronous else self.slots_per_worker,
+            learner_threads=self.learner_threads,
+            supervision=self.supervision,
+            pin_memory=pin_memory,
+        )
+        stream = CollectorDataset(job, net, config)
+        stream.check_interrupt = self._check_interrupt
+        return stream
+
+    def train_dataloader(self) -> CollectorDataset:
+        assert self.trainer is not None
+        self._close()
+        trainer = self.trainer
+        on_gpu = trainer.strategy.root_device.type == "cuda"
+        progress = getattr(trainer.lightning_module, "progress", None)
+        self._dataset = self.dataset(
+            self._net(),
+            trainer.global_step,
+            on_gpu,
+            self._choose_payload(),
+            resumed_at=progress.env_steps if isinstance(progress, Progress) else None,
+        )
+        self._dataset.continues_epochs = False
+        return self._dataset
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """What is computed with: the learner reads the rest, and would wait for the device to give it back."""
+        if not isinstance(batch, Batch):
+            if self.trainer is not None and self.trainer.predicting:
+                self._check_interrupt()  # Lightning does not look between batches of `predict`
+            return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        if self._dataset is not None and self._dataset.net is not self._net():
+            raise MisconfigurationException(
+                "the module's network was replaced during training, and workers still act with the one before; "
+                "load weights into it instead, or replace it between two fits"
+            )
+        payload = batch.payload
+        if isinstance(payload, Gradients):
+            gradient = super().transfer_batch_to_device(payload.gradient, device, dataloader_idx)
+            return batch._replace(payload=payload._replace(gradient=gradient))
+        return batch._replace(payload=super().transfer_batch_to_device(payload, device, dataloader_idx))
+
+    def val_dataloader(self) -> EvaluationDataset | list[Any]:
+        assert self.trainer is not None
+        if self.trainer.state.fn == "fit" and not self.validate_in_fit:
+            self._quiet.enter_context(_NO_VALIDATION.applied())
+            return []
+        return self._evaluation()
+
+    def test_dataloader(self) -> EvaluationDataset:
+        return self._evaluation()
+
+    def predict_dataloader(self) -> DataLoader[Tensor]:
+        """Chunks of the observations in `predict_observations`."""
+        if self._observations is None:
+            raise MisconfigurationException(
+                "data.predict_observations is not set; give it a NumPy file of observations "
+                f"[n, {', '.join(map(str, self.task.observation_shape))}]"
+            )
+        return DataLoader(torch.from_numpy(np.array(self._observations)), batch_size=_PREDICT_CHUNK)  # type: ignore[arg-type]
+
+    def teardown(self, stage: str) -> None:
+        self._close()
+        self._quiet.close()
+
+    def on_exception(self, exception: BaseException) -> None:
+        self._close()
+        self._quiet.close()
+
+    def _choose_payload(self) -> MakePayload:
+        """Gradients if the trainer has the callback that applies them, otherwise `make_payload`."""
+        assert self.trainer is not None
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, GradientParallel):
+                return callback.make_payload(self.trainer.lightning_module)
+        return self.make_payload
+
+    def _check_interrupt(self) -> None:
+        """Raise as Lightning does between batches if the trainer was told to end."""
+        if self.trainer is not None and self.trainer.received_sigterm:
+            raise SIGTERMException
+
+    def _net(self) -> nn.Module:
+        assert self.trainer is not None
+        net = self.trainer.lightning_module.net
+        assert isinstance(net, nn.Module)
+        return net
+
+    def _evaluation(self) -> EvaluationDataset:
+        assert self.trainer is not None
+        return EvaluationDataset(
+            self.env,
+            self._net(),
+            episodes=self.eval_episodes,
+            greedy=self.eval_policy == "greedy",
+            seed=self.run_seed,
+            max_steps=self.eval_max_steps,
+            watch=EvaluationWatch(self.trainer, self.eval_max_steps),
+        )
+
+    def _close(self) -> None:
+        if self._dataset is not None:
+            self._dataset.close()
+            self._dataset = None

@@ -1,0 +1,554 @@
+"""The agent as a LightningModule: network, combined loss, optimizer. Knows no environment or process."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins import TorchCheckpointIO
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
+from pytorch_lightning.core.optimizer import LightningOptimizer
+from pytorch_lightning.utilities.types import LRSchedulerConfigType, OptimizerLRScheduler
+from torch import Tensor, nn
+
+from lightning_a3c.learning.checkpoints import AtomicCheckpointIO
+from lightning_a3c.learning.export import export_onnx
+from lightning_a3c.learning.gradient_parallel import GradientParallel
+from lightning_a3c.learning.non_finite import NonFiniteCounter
+from lightning_a3c.learning.optimizers import Specs, follow, monitor_of
+from lightning_a3c.learning.progress import Progress
+from lightning_a3c.learning.summary import EpisodeSummary
+from lightning_a3c.learning.task_following import (
+    TaskDict,
+    as_in_files,
+    observation_bounds,
+    require_same_spaces,
+    task_changes,
+    with_bounds_of,
+)
+from lightning_a3c.learning.trainer_checks import validate_fit, validate_trainer
+from lightning_a3c.learning.update_log import OF_EPISODES, EpisodeMetricGuard, UpdateLog
+from lightning_a3c.rl.losses import A2CLoss, LossTerms
+from lightning_a3c.rl.network_checks import check_network, evaluating, training_differences
+from lightning_a3c.rl.networks import MLP, AtariA2C, build_network, class_path_of, orthogonal_init
+from lightning_a3c.rl.policies import choose_actions, require_choice
+from lightning_a3c.rl.types import Batch, Gradients, Prediction
+
+DEFAULT_OPTIMIZER = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3, "eps": 1e-3, "fused": True}}
+
+
+class CheckpointMismatch(ValueError):
+    """The checkpoint belongs to another environment or network."""
+
+
+class A3CModule(pl.LightningModule):
+    """Actor-critic learner for data-parallel and gradient-parallel training.
+
+    >>> module = A3CModule(observation_shape=(4,), num_actions=2)
+    >>> action = module.act(torch.zeros(1, 4))
+
+    Args:
+        observation_shape: of one observation.
+        num_actions: size of the discrete action space.
+        task: what is played, as `Task.to_dict` gives it; kept in checkpoints. Its `frame_skip` turns env steps into
+            frames.
+        network: None, a class path with init_args, a class or function, or a module; see `build_network`. A checkpoint
+            cannot rebuild a module, nor a class that cannot be imported: pass it to `load_from_checkpoint` again.
+        orthogonal: initialise orthogonally instead of with PyTorch's default.
+        entropy_weight: β.
+        value_weight: weight of the critic's error.
+        final_entropy_weight: where β goes on a straight line; None keeps it constant.
+        entropy_updates: updates until β is there; required with `final_entropy_weight`.
+        optimizer: `{"class_path": …, "init_args": {…}}`; the default is fused Adam, lr 1e-3, eps 1e-3.
+        lr_scheduler: likewise, or None. Stepped after every update, unless it has a `monitor`.
+        max_skipped_in_a_row: data mode skips an update whose gradient is NaN or infinite. This many with no good one
+            between them end training.
+        mode: "data" learns from transitions by automatic optimization; "gradient" applies the workers' gradients, as
+            the `GradientParallel` callback sums them. None follows the trainer: gradient mode if it has that callback.
+        protocol: the former name of `task`, so that earlier checkpoints load.
+
+    Raises:
+        ValueError: the network does not fit the spaces, or an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        observation_shape: tuple[int, ...],
+        num_actions: int,
+        task: dict[str, Any] | None = None,
+        # not NetworkFactory: jsonargparse, which loads what the command line saved, would make a function of a dict
+        network: dict[str, Any] | nn.Module | Any = None,
+        orthogonal: bool = False,
+        entropy_weight: float = 0.01,
+        value_weight: float = 1.0,
+        final_entropy_weight: float | None = None,
+        entropy_updates: int | None = None,
+        optimizer: dict[str, Any] | None = None,
+        lr_scheduler: dict[str, Any] | None = None,
+        max_skipped_in_a_row: int = 10,
+        mode: Literal["data", "gradient"] | None = None,
+        protocol: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        task = task or protocol
+        if max_skipped_in_a_row < 1:
+            raise ValueError(f"max_skipped_in_a_row must be >= 1, got {max_skipped_in_a_row}")
+        observation_shape, num_actions = tuple(map(int, observation_shape)), int(num_actions)  # of NumPy, often
+        if callable(network) and not isinstance(network, nn.Module) and (class_path := class_path_of(network)):
+            network = {"class_path": class_path}  # which a checkpoint can keep
+        self.save_hyperparameters(ignore=["protocol", "network"] if callable(network) else ["protocol"])
+        bounds = observation_bounds(task)
+        self.net = build_network(observation_shape, num_actions, network, self.observation_dtype, bounds)
+        if orthogonal:
+            orthogonal_init(self.net)
+        self.loss = A2CLoss(entropy_weight, value_weight, final_entropy_weight, entropy_updates)
+        self.progress = Progress()
+        self.update_log = UpdateLog()
+        self._metric_guard = EpisodeMetricGuard()
+        self._counted: object = None  # the stats of the last update
+        self._ended_at = -1  # the batch after which an epoch ended last
+        self._restored: dict[str, Any] = {}  # of the checkpoint that is resumed from
+        self.automatic_optimization = mode != "gradient"  # `configure_callbacks` decides where mode is None
+        self.frame_skip: int = (task or {}).get("frame_skip", 1)
+        self._skipped = NonFiniteCounter(max_skipped_in_a_row)
+        self.evaluated = EpisodeSummary()
+
+    @classmethod
+    def for_data(cls, data: Any, **kwargs: Any) -> Self:
+        """A module that fits the environment of a `CollectorDataModule`."""
+        task = data.task
+        return cls(task.observation_shape, task.num_actions, task.to_dict(), **kwargs)
+
+    @property
+    def skipped_updates(self) -> int:
+        """Updates left out because their gradient was NaN or infinite."""
+        return self._skipped.total
+
+    @property
+    def observation_dtype(self) -> torch.dtype:
+        """What the task names, float32 without a task."""
+        dtype: torch.dtype = getattr(torch, (self.hparams["task"] or {}).get("observation_dtype", "float32"))
+        return dtype
+
+    @property
+    def hparams_initial(self) -> Any:
+        """What loggers keep: the arguments, but the task of what is really played."""
+        hparams = super().hparams_initial
+        hparams.update(task=self.hparams["task"])
+        return hparams
+
+    def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, *observation_shape] → logits [B, A], values [B]; float32, or bfloat16 within autocast."""
+        logits, values = self.net(observations)
+        return logits, values
+
+    @torch.no_grad()
+    def act(self, observations: Tensor, greedy: bool = False) -> Tensor:
+        """[B, *observation_shape] → actions int64 [B], chosen in evaluation mode whatever mode the module is in.
+
+        Raises:
+            ValueError: the network masks every action, or gives NaN.
+        """
+        with evaluating(self):
+            logits, _ = self.forward(observations.to(self.device))
+        return choose_actions(logits.float(), greedy, network=self._network_name)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        optimizer, scheduler = _specs(self.hparams).build(parameters)
+        if scheduler is None:
+            return optimizer
+        monitor = monitor_of(scheduler)
+        if monitor is None and isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            raise ValueError(
+                "lr_scheduler ReduceLROnPlateau does not say what to watch; use the class path "
+                "pytorch_lightning.cli.ReduceLROnPlateau with monitor among its init_args"
+            )
+        config: LRSchedulerConfigType = {"scheduler": scheduler, "interval": "step" if monitor is None else "epoch"}
+        if monitor is not None and self.automatic_optimization:
+            config["reduce_on_plateau"] = False  # stepped here: Lightning leaves out the epoch that is resumed
+        return {"optimizer": optimizer, "lr_scheduler": config}
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """Validate the trainer and the data, follow the data's task, and add the callbacks that are missing.
+
+        Lightning calls this hook first, in every process, before it writes any file.
+        """
+        trainer = self.trainer
+        validate_trainer(trainer)
+        task = getattr(getattr(trainer, "datamodule", None), "task", None)
+        if task is not None:
+            require_same_spaces(self.hparams["observation_shape"], self.hparams["num_actions"], task.to_dict())
+            self._follow_task(task.to_dict())
+        if trainer.state.fn != "fit":
+            return []
+        missing = self._choose_mode()
+        validate_fit(trainer, self.net)
+        self._warn_of_training_differences()
+        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        if not any(isinstance(callback, _LogLastUpdate) for callback in callbacks):
+            missing.append(_LogLastUpdate())
+        return missing
+
+    def setup(self, stage: str) -> None:
+        if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # nobody chose another
+            self.trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+
+    def on_fit_start(self) -> None:
+        if self.hparams["task"]:
+            rank_zero_info("Playing " + ", ".join(f"{k} {v}" for k, v in self.hparams["task"].items()))
+
+    def on_train_start(self) -> None:
+        self.progress.start()
+        self.update_log.begin(self.trainer)
+        self._metric_guard.begin(self.trainer)
+        # Lightning begins with the end of an epoch, or leaves it out, where a checkpoint is of its last update
+        metrics, self._ended_at = self._restored.get("metrics", {}), self._restored.get("ended_at", -1)
+        forgotten = () if self.progress.returns else OF_EPISODES
+        self.trainer.callback_metrics.update(
+            {name: torch.tensor(value) for name, value in metrics.items() if name not in forgotten}
+        )
+        if self._restored.get("is_epoch_end_due"):
+            self._end_epoch()
+        self._restored = {}
+
+    @property
+    def logs_now(self) -> bool:
+        """Whether anyone will see what this update logs; see `UpdateLog.is_seen`."""
+        return self.update_log.is_seen(self.trainer)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
+        if isinstance(batch.payload, Gradients):
+            sent = batch.payload.loss_terms
+            self._end_update(batch, lambda: LossTerms(*sent.where(sent.isfinite(), torch.nan).nanmean(dim=0)))
+            self._apply_gradients()
+            return None
+        observations, actions, returns = batch.payload
+        logits, values = self.forward(observations)
+        terms = self.loss(logits, values, actions, returns, self.global_step)
+        detached = LossTerms._make(term.detach() for term in terms)
+        self._end_update(batch, lambda: detached)
+        return terms.loss_total
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        self.update_log.end_batch(self)
+
+    def on_train_end(self) -> None:
+        self.update_log.end(self)
+        self._metric_guard.end()
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters() if p.grad is not None])
+
+        def find() -> dict[str, float | Tensor]:
+            return {"grad_norm": norm, "skipped_updates": float(self.skipped_updates)}
+
+        self.update_log.keep("clipping", find)
+        if not norm.isfinite():
+            self._skipped.leave_out(f"updates with the gradient norm {norm:g}")
+            for parameter in self.parameters():
+                parameter.grad = None  # the optimizer leaves such a parameter, and its own state for it, alone
+        else:
+            self._skipped.accept()
+            if gradient_clip_val and gradient_clip_algorithm in (None, "norm"):
+                torch.nn.utils.clip_grads_with_norm_(self.parameters(), gradient_clip_val, norm)  # known already
+            else:
+                self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        self.update_log.add(self, "clipping", find)
+
+    def on_train_epoch_end(self) -> None:
+        self._metric_guard.hold(until=bool(self.progress.returns))
+        if self._is_epoch_end_due:
+            self._end_epoch()
+
+    @property
+    def _is_epoch_end_due(self) -> bool:
+        return self.trainer.is_last_batch and self.trainer.fit_loop.total_batch_idx != self._ended_at
+
+    def _end_epoch(self) -> None:
+        self._ended_at = self.trainer.fit_loop.total_batch_idx
+        if not self.automatic_optimization:
+            self._step_schedulers("epoch", self.current_epoch)
+        for config in self.trainer.lr_scheduler_configs:
+            monitor, metrics = monitor_of(config.scheduler), self.trainer.callback_metrics
+            if monitor is None or config.reduce_on_plateau:  # which Lightning steps
+                continue
+            if monitor not in metrics:
+                raise MisconfigurationException(
+                    f"lr_scheduler.monitor {monitor} is not logged; take one of {', '.join(metrics)}"
+                )
+            self.lr_scheduler_step(config.scheduler, metrics[monitor])
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
+        if metric is None:
+            if monitor_of(scheduler) is None:  # else `on_train_epoch_end` sees to it
+                scheduler.step()
+        elif self.progress.returns or math.isfinite(metric):  # else no episode has ended: no bad epoch
+            scheduler.step(metric)
+
+    @property
+    def is_untrained(self) -> bool:
+        """Whether the weights come neither from a checkpoint nor from training."""
+        return not self.trainer.ckpt_path and not self.progress.env_steps
+
+    def on_validation_start(self) -> None:
+        self._begin_evaluation("validate")
+
+    def on_test_start(self) -> None:
+        self._begin_evaluation("test")
+
+    def on_predict_start(self) -> None:
+        self._begin_evaluation("predict")
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.evaluated.update(batch.episode_return, batch.length)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        self.evaluated.update(batch.episode_return, batch.length)
+
+    def on_validation_epoch_end(self) -> None:
+        self._metric_guard.hold(until=bool(self.progress.returns))
+        self.log_dict({f"val/{name}": value for name, value in self.evaluated.pop().items()})
+
+    def on_test_epoch_end(self) -> None:
+        self.log_dict({f"test/{name}": value for name, value in self.evaluated.pop(with_interval=True).items()})
+
+    def predict_step(self, batch: Tensor) -> Prediction:
+        """Observations [B, *observation_shape] → the probability of each action, and the value."""
+        logits, values = self.forward(batch)
+        require_choice(logits, self._network_name)
+        return Prediction(logits.float().softmax(dim=1), values.float())
+
+    def export_onnx(self, path: str | Path) -> None:
+        """Write the network for onnxruntime: `observations` in, `logits` and `values` out, any batch size.
+
+        `observations` have the `observation_dtype`. Needs the packages onnx and onnxscript
+        (`pip install "lightning-a3c[onnx]"`).
+
+        Raises:
+            ModuleNotFoundError: one of them is missing.
+            NotWritable: `path` cannot be written.
+        """
+        observations = torch.zeros(2, *self.hparams["observation_shape"], dtype=self.observation_dtype)
+        export_onnx(self, path, observations.to(self.device))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["progress"] = self.progress.state_dict() | {
+            "skipped_updates": self.skipped_updates,
+        }
+        if self._is_in("fit"):
+            checkpoint["progress"] |= {
+                "metrics": {name: float(value) for name, value in self.trainer.callback_metrics.items()},
+                "ended_at": self._ended_at,
+                "is_epoch_end_due": self._is_epoch_end_due,
+            }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        theirs, ours = checkpoint.get("hyper_parameters", {}), self.hparams
+        for name in ("observation_shape", "num_actions"):
+            if name in theirs and as_in_files(theirs[name]) != as_in_files(ours[name]):
+                raise CheckpointMismatch(
+                    f"the checkpoint was trained with {name} {theirs[name]}, this run has {ours[name]}; use the config "
+                    "that made it, which the command line saves as config.yaml in the folder of the first logger"
+                )
+        saved, own = checkpoint["state_dict"], self.state_dict()
+        if {k: v.shape for k, v in saved.items()} != {k: v.shape for k, v in own.items()}:
+            raise CheckpointMismatch(
+                f"the checkpoint holds another network than {type(self.net).__name__} as configured here "
+                f"(network {self.hparams.get('network')}); use the config that made it"
+            )
+        trained_on = theirs.get("task", theirs.get("protocol"))
+        self._take_bounds(trained_on)
+        if "progress" in checkpoint:
+            self.progress.load_state_dict(checkpoint["progress"])
+            self._skipped.total = checkpoint["progress"].get("skipped_updates", 0)
+        if self._is_in("fit"):
+            self._restored = checkpoint.get("progress", {})
+        if self._is_in("fit", None) and ours["task"] and trained_on:
+            self._go_on_with(ours["task"], trained_on)
+        if self._is_in("fit") and "optimizer_states" in checkpoint and "optimizer" in theirs:
+            self._follow_specs(checkpoint)
+
+    def _begin_evaluation(self, command: str) -> None:
+        self.evaluated.reset()  # an evaluation that was interrupted leaves episodes
+        if self.trainer.state.fn != "fit" and self.is_untrained:
+            rank_zero_warn(
+                f"{command} plays untrained weights: no checkpoint was given and this module has not been trained; "
+                f'give one: --ckpt_path FILE, or trainer.{command}(…, ckpt_path="FILE") in a script'
+            )
+
+    @property
+    def _network_name(self) -> str:
+        return f"network {type(self.net).__name__}"
+
+    @property
+    def _chooses_bounds(self) -> bool:
+        """Whether this package, not the user, decides how the network scales observations."""
+        if not isinstance(self.net, AtariA2C | MLP) or "network" not in self.hparams:  # a module that was given
+            return False
+        init_args = (self.hparams["network"] or {}).get("init_args") or {}
+        return init_args.get("observation_bounds") is None
+
+    def _choose_mode(self) -> list[pl.Callback]:
+        """Set the mode from `mode` and the trainer's callbacks; returns the callback that `mode` implies, if missing.
+
+        Raises:
+            MisconfigurationException: they contradict each other.
+        """
+        mode = self.hparams["mode"]
+        callbacks: list[pl.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        has_callback = any(isinstance(callback, GradientParallel) for callback in callbacks)
+        if mode == "data" and has_callback:
+            raise MisconfigurationException(
+                'GradientParallel needs gradient mode, got A3CModule(mode="data"); leave model.mode out, or remove the '
+                "callback"
+            )
+        self.automatic_optimization = mode != "gradient" and not has_callback
+        if not self.automatic_optimization and _specs(self.hparams).optimizer["class_path"].endswith(".LBFGS"):
+            raise MisconfigurationException(
+                "optimizer LBFGS computes losses again, which gradient mode cannot; take another"
+            )
+        return [GradientParallel()] if mode == "gradient" and not has_callback else []
+
+    def _follow_task(self, task: TaskDict) -> None:
+        """Note that `task` is what is played now, whatever the module was made for."""
+        own: TaskDict = self.hparams["task"] or {}
+        dtype = self.observation_dtype
+        changed = [f"{name} {own[name]} instead of {task[name]}" for name in task_changes(own, task)]
+        if changed and self.trainer.state.fn == "fit" and self.progress.env_steps:
+            self._go_on_with(task, own)
+        elif changed:
+            rank_zero_warn(f"the module was made for {', '.join(changed)}; the data module's task is played")
+        # a network that has learned with a scale keeps it
+        is_new = self.trainer.state.fn == "fit" and not self.progress.env_steps and self._chooses_bounds
+        self.hparams["task"] = task
+        self._take_bounds(task if is_new else own)
+        self.frame_skip = task["frame_skip"]
+        if self.observation_dtype != dtype:
+            shape, num_actions = self.hparams["observation_shape"], self.hparams["num_actions"]
+            check_network(self.net, shape, num_actions, self.observation_dtype, observation_bounds(task))
+
+    def _take_bounds(self, task: TaskDict | None) -> None:
+        """Scale observations as a module for `task` does, and keep that in checkpoints."""
+        if self.hparams["task"] is not None:
+            self.hparams["task"] = with_bounds_of(self.hparams["task"], task)
+        if self._chooses_bounds:
+            assert isinstance(self.net, AtariA2C | MLP)
+            self.net.set_bounds(observation_bounds(task))
+
+    def _go_on_with(self, task: TaskDict, before: TaskDict) -> None:
+        """Count only episodes of `task` towards the mean, if something else was played before."""
+        changed = task_changes(before, task, with_bounds=True)
+        if not changed or not self.progress.env_steps:
+            return
+        self.progress.reset_window()
+        rank_zero_warn(
+            "training goes on with another task ("
+            + ", ".join(f"{name} {before[name]} → {task[name]}" for name in changed)
+            + "): weights and counts are kept, and the mean of the last episodes starts anew"
+        )
+
+    def _warn_of_training_differences(self) -> None:
+        bounds = observation_bounds(self.hparams["task"])
+        statistics, is_random = training_differences(
+            self.net, self.hparams["observation_shape"], self.observation_dtype, bounds
+        )
+        warnings = []
+        if statistics and not self.automatic_optimization:
+            warnings.append(
+                "in gradient mode workers differentiate in evaluation mode, so its statistics "
+                f'({", ".join(statistics[:3])}) never change; use mode="data", or layers without statistics'
+            )
+        if is_random and not self.automatic_optimization:
+            warnings.append("in gradient mode workers differentiate in evaluation mode, so Dropout is never applied")
+        elif is_random:
+            warnings.append(
+                "workers act in evaluation mode, without Dropout, while the loss is computed with it: the policy that "
+                "acts is not the one that learns"
+            )
+        if warnings:
+            rank_zero_warn(f"{self._network_name}: {'; '.join(warnings)}")
+
+    def _apply_gradients(self) -> None:
+        if all(parameter.grad is None for parameter in self.parameters()):
+            return  # no worker sent a usable gradient
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)
+        optimizer.step()  # inside training_step, where Lightning counts it as a global step
+        optimizer.zero_grad()  # the next sum takes their memory
+        self._step_schedulers("step", self.trainer.fit_loop.batch_idx)
+
+    def _step_schedulers(self, interval: str, index: int) -> None:
+        """Those of the interval `index` of which has ended, as Lightning does in automatic optimization."""
+        for config in self.trainer.lr_scheduler_configs:
+            if config.interval != interval or (index + 1) % config.frequency:
+                continue
+            if not isinstance(config.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):  # which needs a metric
+                self.lr_scheduler_step(config.scheduler, None)
+
+    def _end_update(self, batch: Batch, find_terms: Callable[[], LossTerms]) -> None:
+        if batch.stats is not self._counted:  # some optimizers have losses computed again
+            self._counted = batch.stats
+            self.progress.update(batch.stats)
+        lag, fill, restarts = batch.policy_lag, batch.queue_fill, batch.worker_restarts  # the payload is to be freed
+
+        def find() -> dict[str, float | Tensor]:
+            return {
+                **self._metric_guard.placeholders,
+                **find_terms()._asdict(),
+                **self.progress.metrics(self.frame_skip),
+                "policy_lag": lag.float().mean(),
+                "queue_fill": fill.mean(),
+                "worker_restarts": restarts.float().mean(),
+            }
+
+        self.update_log.keep("update", find)
+        self.update_log.log_if_seen(self, self.logs_now)
+
+    def _is_in(self, *functions: str | None) -> bool:
+        """Whether the trainer's function is one of these; None stands for no trainer."""
+        try:
+            return self.trainer.state.fn in functions
+        except RuntimeError:  # how Lightning says that there is none
+            return None in functions
+
+    def _follow_specs(self, checkpoint: dict[str, Any]) -> None:
+        if type(self).configure_optimizers is not A3CModule.configure_optimizers:
+            return
+        try:
+            changes = follow(checkpoint, _specs(checkpoint["hyper_parameters"]), _specs(self.hparams))
+        except ValueError as error:
+            raise MisconfigurationException(str(error)) from error
+        if changes.starts_afresh:
+            rank_zero_warn(f"the optimizer begins without the checkpoint's moments: {', '.join(changes.differences)}")
+        elif changes.differences:
+            rank_zero_info(f"Optimizing otherwise than the checkpoint: {', '.join(changes.differences)}")
+
+
+class _LogLastUpdate(pl.Callback):
+    """Has an exception not hide the last update from loggers, and from the names of checkpoints saved for it."""
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        assert isinstance(pl_module, A3CModule)
+        pl_module.on_train_end()
+
+
+def _specs(hyperparameters: Mapping[str, Any]) -> Specs:
+    return Specs(hyperparameters["optimizer"] or DEFAULT_OPTIMIZER, hyperparameters.get("lr_scheduler"))
+
+
+def require_a3c(callback: pl.Callback, module: pl.LightningModule) -> None:
+    if not isinstance(module, A3CModule):
+        raise MisconfigurationException(
+            f"{type(callback).__name__} reads the progress of an A3CModule, got {type(module).__name__}; remove it"
+        )

@@ -1,0 +1,26 @@
+"""Observations that a file keeps, to be predicted from. Knows no network."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lightning_a3c.environments.task import Task
+
+
+def read_observations(path: str, task: Task) -> np.ndarray:
+    """The array in the NumPy file `path`, left on disk: [n, *observation_shape] in the task's dtype.
+
+    Raises:
+        ValueError: it cannot be read, or does not look like observations of `task`.
+    """
+    try:
+        observations: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"data.predict_observations {path} cannot be read as a NumPy file: {error}") from error
+    shape, dtype = ("n", *task.observation_shape), task.observation_dtype
+    if observations.shape[1:] != task.observation_shape or observations.dtype.name != dtype:
+        raise ValueError(
+            f"data.predict_observations {path} holds {observations.dtype.name} {observations.shape}; "
+            f"{task.env_id} has observations {dtype} ({', '.join(map(str, shape))})"
+        )
+    return observations

@@ -1,0 +1,60 @@
+"""How a module follows the task that the data module plays: its spaces, its bounds, and what counts as one run.
+
+Tasks travel as `Task.to_dict` gives them, the form that checkpoints keep. Knows no environment.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+from lightning_a3c.rl.networks import Bounds
+
+TaskDict = dict[str, Any]
+
+_BOUNDS = ("observation_low", "observation_high")  # absent from checkpoints made before tasks had them
+
+
+def require_same_spaces(observation_shape: Any, num_actions: Any, task: TaskDict) -> None:
+    """Raise MisconfigurationException unless a module for these spaces can play `task`."""
+    ours = tuple(observation_shape), int(num_actions)
+    theirs = tuple(task["observation_shape"]), task["num_actions"]
+    if ours != theirs:
+        raise MisconfigurationException(
+            f"the module was made for observations {ours[0]} and {ours[1]} actions, but {task['env_id']} has "
+            f"observations {theirs[0]} and {theirs[1]} actions; make it with A3CModule.for_data(data)"
+        )
+
+
+def observation_bounds(task: TaskDict | None) -> Bounds | None:
+    """The bounds that all elements share: infinite if they share none, None if the task does not say."""
+    if task is None or not all(name in task for name in _BOUNDS):
+        return None
+    low, high = (task[name] for name in _BOUNDS)
+    return (-math.inf, math.inf) if low is None or high is None else (low, high)
+
+
+def with_bounds_of(task: TaskDict, other: TaskDict | None) -> TaskDict:
+    """`task` with the observation bounds of `other`, which may have none."""
+    bounds = {name: value for name, value in (other or {}).items() if name in _BOUNDS}
+    return {name: value for name, value in task.items() if name not in _BOUNDS} | bounds
+
+
+def task_changes(before: TaskDict, now: TaskDict, with_bounds: bool = False) -> list[str]:
+    """The names of the fields that both tasks have and in which they differ."""
+    return [
+        name
+        for name in now
+        if name in before
+        and (with_bounds or name not in _BOUNDS)
+        and as_in_files(before[name]) != as_in_files(now[name])
+    ]
+
+
+def as_in_files(value: Any) -> Any:
+    """A copy with lists for tuples, as files hold them."""
+    if isinstance(value, list | tuple):
+        return [as_in_files(item) for item in value]
+    return {name: as_in_files(item) for name, item in value.items()} if isinstance(value, dict) else value

@@ -1,0 +1,89 @@
+"""Validating a trainer, its callbacks and its data before anything starts: one clear error each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.callbacks import BatchSizeFinder, GradientAccumulationScheduler, LearningRateFinder
+
+from lightning_a3c.learning import lightning_internals
+from lightning_a3c.learning.checkpoints import require_loadable
+from lightning_a3c.learning.gradient_parallel import GradientParallel
+
+# true 16 bits would also round the episode returns that workers report; 16-mixed scales losses, which gradient-mode
+# workers never see and fused optimizers unscale only after gradients are clipped
+_PRECISIONS = ("32-true", "bf16-mixed")
+
+_NO_ACCUMULATION = "weights are published once a batch: remove it, and raise data.batch_size"
+
+
+def validate_trainer(trainer: pl.Trainer) -> None:
+    """Raise MisconfigurationException for an option or callback that does not go with collectors."""
+    require_one_learner(trainer)
+    if (trainer.gradient_clip_val or 0) < 0:
+        raise MisconfigurationException(f"trainer.gradient_clip_val must be >= 0, got {trainer.gradient_clip_val}")
+    precision = trainer.precision_plugin.precision
+    if precision not in _PRECISIONS:
+        raise MisconfigurationException(
+            f"trainer.precision must be one of {', '.join(_PRECISIONS)}, got {precision}: weights are float32, "
+            "and losses are not scaled"
+        )
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, BatchSizeFinder | LearningRateFinder):
+            raise MisconfigurationException(
+                f"{type(callback).__name__} tries batches of a data set; here data.batch_size and optimizer.lr are "
+                "part of how an agent learns: remove it, and compare whole runs instead"
+            )
+        if isinstance(callback, GradientAccumulationScheduler) and callback.going_to_accumulate_grad_batches():
+            raise MisconfigurationException(f"{type(callback).__name__} accumulates gradients; {_NO_ACCUMULATION}")
+    if trainer.accumulate_grad_batches != 1:
+        raise MisconfigurationException(
+            f"trainer.accumulate_grad_batches must be 1, got {trainer.accumulate_grad_batches}; {_NO_ACCUMULATION}"
+        )
+
+
+def validate_fit(trainer: pl.Trainer, net: torch.nn.Module) -> None:
+    """Raise MisconfigurationException if `fit` could not train `net` with these data, or not keep the result."""
+    module = trainer.lightning_module
+    data: Any = getattr(trainer, "datamodule", None)
+    if any(isinstance(callback, GradientParallel) for callback in trainer.callbacks):  # type: ignore[attr-defined]
+        if not hasattr(data, "make_payload"):
+            raise MisconfigurationException(
+                f"GradientParallel tells a CollectorDataModule what its workers send, got {type(data).__name__}; "
+                "call trainer.fit(module, datamodule=CollectorDataModule(...))"
+            )
+        complex_ones = [name for name, parameter in net.named_parameters() if parameter.is_complex()]
+        if complex_ones:
+            raise MisconfigurationException(
+                f'gradients of complex parameters ({", ".join(complex_ones)}) cannot be sent; use mode="data"'
+            )
+    if trainer.checkpoint_callbacks:
+        require_loadable(module.hparams)
+        if hasattr(data, "env"):
+            require_loadable({"env.kwargs": data.env.kwargs})
+
+
+def require_one_learner(trainer: pl.Trainer) -> None:
+    """Raise MisconfigurationException if there would be several learners, and end those that Lightning has started.
+
+    Lightning starts them before any hook. None of them has come as far as importing the script when the first hook
+    runs.
+    """
+    if lightning_internals.starts_learner_elsewhere(trainer) and trainer.num_devices == 1:
+        raise MisconfigurationException(
+            "trainer.strategy starts the learner in a process of its own, from which no result comes back; use auto"
+        )
+    if trainer.world_size <= 1 and trainer.num_devices * trainer.num_nodes <= 1:
+        return
+    started = getattr(trainer.strategy.launcher, "procs", [])
+    for process in started:
+        process.kill()
+        process.wait()
+    started.clear()  # otherwise Lightning ends this process because those have ended
+    raise MisconfigurationException(
+        f"trainer.devices × trainer.num_nodes must be 1, got {trainer.num_devices} × {trainer.num_nodes}: "
+        "there is one learner, on one device; data.num_workers uses more cores"
+    )

@@ -1,0 +1,83 @@
+"""The named tuples that travel from the environments to the learner. Shapes stand beside the fields.
+
+Knows nothing of environments, networks, processes or Lightning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+
+class Transitions(NamedTuple):
+    """B decisions and how each turned out: what the loss needs."""
+
+    observations: Tensor  # uint8 or float32 [B, *observation_shape]
+    actions: Tensor  # int64 [B]
+    returns: Tensor  # float32 [B], n-step targets R_t
+
+
+class Gradients(NamedTuple):
+    """k worker gradients of the combined loss, each already clipped by its worker."""
+
+    gradient: Tensor  # float32 [k, P], all parameters flattened in order; 0 where frozen or unused
+    norm: Tensor  # float32 [k], L2 norm before the worker clipped; finite exactly where the gradient is
+    loss_terms: Tensor  # float32 [k, T], the fields of losses.LossTerms in order
+    has_gradient: Tensor  # bool [k, n], per parameter: trainable, and the loss depends on it
+    worker: Tensor  # int64 [k], rank of the worker that sent it
+
+
+Payload = Transitions | Gradients
+"""What a worker sends: transitions in data mode, gradients in gradient mode."""
+
+
+class RolloutStats(NamedTuple):
+    """What collecting a payload cost, and the episodes that ended meanwhile.
+
+    The stats of k payloads are concatenated field by field, with E places for episodes in all.
+    """
+
+    policy_version: Tensor  # int64 [k], the oldest version that chose any of the actions
+    env_steps: Tensor  # int64 [k], steps of all sub-environments together
+    episode_returns: Tensor  # float32 [E], unclipped; valid where episode_lengths > 0
+    episode_lengths: Tensor  # int64 [E], in env steps; 0 marks an empty place
+
+
+class Message(NamedTuple):
+    """One worker's payload and its stats; the unit of the channel."""
+
+    payload: Payload
+    stats: RolloutStats
+
+
+class Prediction(NamedTuple):
+    """What the agent makes of B observations."""
+
+    probabilities: Tensor  # float32 [B, A], of each action
+    values: Tensor  # float32 [B]
+
+
+class Batch(NamedTuple):
+    """What one update learns from: several messages, concatenated, and how fresh they are."""
+
+    payload: Payload
+    stats: RolloutStats
+    policy_lag: Tensor  # int64 [k], learner's version minus policy_version, in updates
+    queue_fill: Tensor  # float32 [1], share of the workers with a message waiting, 0 … 1
+    worker_restarts: Tensor  # int64 [1], restarts of failed workers so far
+
+
+def map_tensors(function: Callable[..., Any], *trees: Any) -> Any:
+    """Apply `function` to corresponding tensors of equally shaped (nested) named tuples.
+
+    >>> import torch
+    >>> stats = RolloutStats(*(torch.tensor([value]) for value in (3, 32, 1.0, 10)))
+    >>> map_tensors(lambda a, b: torch.cat((a, b)), stats, stats).env_steps
+    tensor([32, 32])
+    """
+    first = trees[0]
+    if isinstance(first, Tensor):
+        return function(*trees)
+    return type(first)(*(map_tensors(function, *parts) for parts in zip(*trees, strict=True)))

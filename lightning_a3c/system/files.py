@@ -1,0 +1,131 @@
+"""Writing files whole or not at all, and noticing those that are not whole."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+from typing import IO
+from zipfile import ZipFile, is_zipfile
+
+_ABANDONED_SECONDS = 600.0  # nobody who still writes pauses for so long
+_FULL_BYTES = 2**16  # a disk with less is full
+_SHARDED = ("meta.pt", "latest", ".metadata")  # one of them is in every folder that Lightning or torch saved shards to
+
+_REFUSALS = {  # of a disk or file system, which the user can mend; others may be mistakes of a program
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
+}
+
+
+class NotWritable(OSError):
+    """A file cannot be written where it was asked for."""
+
+
+@contextmanager
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path`, of the same suffix, that becomes `path` when the block ends well.
+
+    When it does not, what was at `path` stays and the temporary file is removed. The folder is made. A process killed
+    inside the block leaves its temporary file, which later writes into the same folder remove.
+
+    Raises:
+        NotWritable: the folder cannot be made, or the file not written.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path.parent)
+        yield partial
+        os.replace(partial, path)
+    except OSError as error:
+        raise NotWritable(f"cannot write {path}: {_reason(error, path.parent)}; choose another place") from error
+    finally:
+        if path.parent.is_dir():
+            partial.unlink(missing_ok=True)
+
+
+def _reason(error: OSError, folder: Path) -> str:
+    """Why nothing could be written to `folder`, in one line. Programs such as ffmpeg do not always say."""
+    if error.strerror:
+        return error.strerror
+    if folder.is_dir() and shutil.disk_usage(folder).free < _FULL_BYTES:
+        return os.strerror(errno.ENOSPC)
+    return " ".join(str(error).split())
+
+
+def _remove_abandoned(folder: Path) -> None:
+    # by age: process ids mean nothing to other machines that share the folder
+    for partial in folder.glob(".*.partial-[0-9]*"):
+        with suppress(OSError):  # another process may be faster
+            if time.time() - partial.stat().st_mtime > _ABANDONED_SECONDS:
+                partial.unlink()
+
+
+def write_beside(path: str | Path, text: str) -> Path:
+    """Write `text` to `path`, or to the first free of `name_1`, `name_2`, … where other files are; returns where it is.
+
+    Writes nothing where one of these holds it already.
+
+    Raises:
+        NotWritable: the folder cannot be made, or the file not written.
+    """
+    path = Path(path)
+    for number in count():
+        candidate = path.with_stem(f"{path.stem}_{number}") if number else path
+        try:
+            is_there = candidate.exists() or candidate.is_symlink()
+            if is_there and candidate.is_file() and candidate.read_bytes() == text.encode():
+                return candidate
+        except OSError as error:
+            raise NotWritable(f"cannot write {candidate}: {error.strerror or error}; choose another place") from error
+        if not is_there:
+            with atomic_write(candidate) as partial:
+                partial.write_text(text, encoding="utf-8")
+            return candidate
+    raise AssertionError  # `count` does not end
+
+
+def refusal(error: OSError) -> str | None:
+    """What the disk or the file system refuses, in one line; None if the error is of another kind."""
+    if isinstance(error, NotWritable):
+        return str(error)
+    if error.errno not in _REFUSALS:
+        return None
+    place = error.filename or "a file of the run (logs, configuration or videos)"
+    return f"cannot write {place}: {error.strerror}; choose another place"
+
+
+def is_broken_pipe(stream: IO[str]) -> bool:
+    """Whether nobody reads `stream` any more."""
+    poll = select.poll()
+    poll.register(stream.fileno(), select.POLLOUT)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def require_checkpoint(path: str | Path) -> None:
+    """Raise ValueError unless `path` is a checkpoint that was written to its end, or a folder of a sharded one."""
+    path = Path(path)
+    if not path.exists():
+        raise ValueError(f"ckpt_path {path} does not exist")
+    if path.is_dir():
+        if any((path / name).exists() for name in _SHARDED):
+            return
+        inside = sorted(path.glob("*.ckpt"), key=lambda file: file.stat().st_mtime)
+        hint = f"name a file in it, such as {inside[-1]}" if inside else "it holds no *.ckpt"
+        raise ValueError(f"ckpt_path {path} is a folder; {hint}")
+    if not is_zipfile(path):
+        raise ValueError(f"ckpt_path {path} is not a whole checkpoint; was it cut off while copied?")
+    with ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+        content = archive.read(names[0]) if names else b""
+    is_foreign = b"hyper_parameters" in content and b"observation_shape" not in content
+    if b"state_dict" not in content or is_foreign:
+        raise ValueError(f"ckpt_path {path} is not a checkpoint of this package")

@@ -1,0 +1,126 @@
+"""How far a run is, for those who watch: Lightning's rich bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import pytorch_lightning as pl
+from lightning_utilities.core.rank_zero import rank_zero_info
+from pytorch_lightning.callbacks import ProgressBar, RichProgressBar, Timer
+
+from lightning_a3c.learning.evaluation import EvaluationProgress
+from lightning_a3c.learning.module import A3CModule
+from lightning_a3c.learning.progress import Progress
+from lightning_a3c.learning.stopping import StopAfterEnvSteps
+
+
+class RunProgressBar(RichProgressBar):
+    """Lightning's rich progress bar with the return, env steps, their speed and the time left."""
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        if not isinstance(pl_module, A3CModule) or not trainer.training:
+            return {**super().get_metrics(trainer, pl_module)}
+        return describe(trainer, pl_module.progress)
+
+
+class ProgressLines(pl.Callback):
+    """One plain line of progress now and then, where no progress bar can be shown; also while episodes are evaluated.
+
+    Does nothing where `is_interactive`.
+
+    Args:
+        every_seconds: between two lines, > 0.
+    """
+
+    def __init__(self, every_seconds: float = 30.0) -> None:
+        if every_seconds <= 0:
+            raise ValueError(f"ProgressLines.every_seconds must be > 0, got {every_seconds}")
+        self.every_seconds = every_seconds
+        self._next = 0.0
+        self._evaluating_since = self._next_in_evaluation = 0.0
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._evaluating_since = time.monotonic()
+        self._next_in_evaluation = self._evaluating_since + self.every_seconds
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.on_validation_start(trainer, pl_module)
+
+    def on_evaluation_step(self, trainer: pl.Trainer, progress: EvaluationProgress) -> None:
+        """Called by `EvaluationWatch`."""
+        now = time.monotonic()
+        if now < self._next_in_evaluation or is_interactive():
+            return
+        self._next_in_evaluation = now + self.every_seconds
+        seconds = now - self._evaluating_since
+        rank_zero_info(
+            f"{timedelta(seconds=round(seconds))}  {'test' if trainer.testing else 'validation'}: "
+            f"{progress.ended:,} of {progress.episodes:,} episodes ended  env steps {progress.env_steps:,}  "
+            f"steps/s {progress.env_steps / max(seconds, 1e-9):.0f}"
+        )
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        now = time.monotonic()
+        if now < self._next or is_interactive() or not isinstance(pl_module, A3CModule):
+            return
+        self._next = now + self.every_seconds
+        facts = describe(trainer, pl_module.progress)
+        rank_zero_info(
+            f"{timedelta(seconds=round(pl_module.progress.train_seconds))}  "
+            + "  ".join(f"{name} {value}" for name, value in facts.items())
+        )
+
+
+def bar_options(trainer: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments that give a trainer `RunProgressBar` on a terminal and no bar elsewhere, unless told otherwise.
+
+    Args:
+        trainer: the arguments that the user gave it, `enable_progress_bar` and `callbacks` among them.
+    """
+    enabled, given = trainer["enable_progress_bar"], trainer["callbacks"] or []
+    callbacks = given if isinstance(given, list) else [given]
+    if any(isinstance(callback, ProgressBar) for callback in callbacks):
+        return {}
+    if not is_interactive():
+        return {"enable_progress_bar": bool(enabled)}
+    if enabled is False:
+        return {}
+    return {"callbacks": [*callbacks, RunProgressBar()]}
+
+
+def is_interactive() -> bool:
+    """Whether standard output, where the bar is drawn, is a terminal."""
+    return sys.stdout.isatty()
+
+
+def describe(trainer: pl.Trainer, progress: Progress) -> dict[str, str]:
+    """The state of a run in a few words; `time left` only where a limit is set and a speed known."""
+    facts = {
+        "return_100": "–" if progress.mean_return is None else f"{progress.mean_return:.2f}",
+        "steps/s": f"{progress.steps_per_second:.0f}",
+        "env steps": f"{progress.env_steps:,}",
+        "updates": f"{trainer.global_step:,}",
+        "episodes": f"{progress.episodes:,}",
+    }
+    left = seconds_left(trainer, progress)
+    return facts if left is None else facts | {"time left": str(timedelta(seconds=round(left)))}
+
+
+def seconds_left(trainer: pl.Trainer, progress: Progress) -> float | None:
+    """Until the nearest limit on updates, env steps or time, at the speed of now; None without one."""
+    limits: list[float] = []
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, Timer) and (seconds := callback.time_remaining()) is not None:
+            limits.append(seconds)
+        if isinstance(callback, StopAfterEnvSteps) and progress.steps_per_second:
+            limits.append((callback.env_steps - progress.env_steps) / progress.steps_per_second)
+    if trainer.max_steps != -1 and trainer.global_step and progress.steps_per_second:
+        env_steps_an_update = progress.env_steps / trainer.global_step
+        limits.append((trainer.max_steps - trainer.global_step) * env_steps_an_update / progress.steps_per_second)
+    return max(0.0, min(limits)) if limits else None

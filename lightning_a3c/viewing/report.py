@@ -1,0 +1,120 @@
+"""A run as one HTML file that needs nothing else: no network, no script, no file beside it."""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
+
+from lightning_a3c.learning.progress import WINDOW
+from lightning_a3c.system.files import atomic_write
+from lightning_a3c.viewing.plots import report_figures, to_svg
+from lightning_a3c.viewing.runs import Run, UnreadableRun
+
+
+@dataclass(frozen=True)
+class Headline:
+    """How far a run came."""
+
+    solved: bool | None  # None where the log ends too early to tell
+    bound: float | None  # of StopWhenSolved, if the run had one
+    best_return: float | None  # best mean over 100 episodes, None while there were fewer
+    last_return: float | None  # last mean, over fewer episodes if there were fewer
+    env_steps: int
+    duration: timedelta | None  # None where the run did not log it
+    steps_per_second: float | None  # over the whole run
+    unlogged_updates: int = 0  # before the end
+
+
+def headline(run: Run) -> Headline:
+    """What the log says; a run counts as solved once it exceeded its own bound over 100 episodes.
+
+    A log of an older version may end some updates before the run. Whether such a run was solved in the end, only the
+    checkpoint tells that `StopWhenSolved` saved, unless the bound was out of reach: the mean never rose by so much
+    between two rows.
+    """
+    means = run.columns.get("return_100", np.empty(0))
+    complete = means[run.column("episodes") >= WINDOW] if len(means) else means
+    finite = means[~np.isnan(means)]
+    best = float(np.nanmax(complete)) if np.isfinite(complete).any() else None
+    env_steps = int(run.column("env_steps")[-1])
+    clock = run.columns.get("train_seconds", np.empty(0))
+    clock = clock[np.isfinite(clock)]
+    seconds = float(clock[-1]) if len(clock) else None
+    bound, unlogged = run.solved_bound, run.unlogged_updates
+    solved: bool | None = bound is not None and best is not None and best > bound
+    if bound is not None and not solved and unlogged and len(complete):
+        is_in_reach = bound - complete[-1] <= np.nanmax(np.diff(complete), initial=0.0)
+        solved = True if run.has_solved_checkpoint else None if is_in_reach else False
+    return Headline(
+        solved=solved,
+        bound=bound,
+        best_return=best,
+        last_return=float(finite[-1]) if len(finite) else None,
+        env_steps=env_steps,
+        duration=timedelta(seconds=round(seconds)) if seconds else None,
+        steps_per_second=env_steps / seconds if seconds else None,
+        unlogged_updates=unlogged,
+    )
+
+
+def write_report(run: Run, path: str | Path) -> None:
+    """Write the report of `run` to `path`, atomic_write what is there.
+
+    Raises:
+        NotWritable: `path` cannot be written.
+        UnreadableRun: what the run left is damaged.
+    """
+    results, video = run.test_results, run.video
+    environment = Environment(loader=PackageLoader("lightning_a3c", "."), autoescape=True, undefined=StrictUndefined)
+    figures = {title: _data_uri("image/svg+xml", to_svg(figure)) for title, figure in report_figures(run).items()}
+    try:
+        page = environment.get_template("report.html").render(
+            name=run.name,
+            headline=headline(run),
+            figures=figures,
+            results=results,
+            played=None if results is None else after_training(run, int(results["env_steps_trained"])),
+            video=_data_uri("video/mp4", video.read_bytes()) if video else None,
+            video_caption=caption(run, video) if video else None,
+            machine=run.machine,
+            config=run.config,
+            version=version("lightning-a3c"),
+        )
+    except UndefinedError as error:
+        raise UnreadableRun(f"a test's results in {run.folder} are not complete: {error}; test again") from error
+    with atomic_write(path) as partial:
+        partial.write_text(page)
+
+
+def after_training(run: Run, env_steps: int) -> str:
+    """How far the agent of a test had come, compared with the run: "after 1,000 of the run's 2,000 env steps"."""
+    in_run = int(run.column("env_steps")[-1])
+    if env_steps > in_run:
+        return f"after {env_steps:,} env steps of training, {env_steps - in_run:,} more than this run's log tells of"
+    if env_steps == in_run:
+        return f"after {env_steps:,} env steps of training, all that this run logged"
+    return f"after {env_steps:,} of this run's {in_run:,} env steps; the run went on after that"
+
+
+def caption(run: Run, video: Path) -> str:
+    """The name of a video, and which agent it shows."""
+    update = re.fullmatch(r"update=(\d+)", video.stem)
+    if update:
+        step = run.columns.get("step", np.empty(0))
+        of_all = f" of {int(step[-1]) + 1:,}" if len(step) and np.isfinite(step[-1]) else ""
+        return f"{video.name}: the agent after {int(update[1]):,}{of_all} updates"
+    results = run.results_beside(video)
+    return (
+        f"{video.name}: the agent {after_training(run, int(results['env_steps_trained']))}" if results else video.name
+    )
+
+
+def _data_uri(media_type: str, content: bytes) -> str:
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"

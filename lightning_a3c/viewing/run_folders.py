@@ -1,0 +1,32 @@
+"""Where the files of a run go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytorch_lightning as pl
+
+from lightning_a3c.learning.module import A3CModule
+
+
+def log_folders(trainer: pl.Trainer) -> list[Path]:
+    """The folder of each logger that writes files, each once, the first logger's first."""
+    folders = [trainer.log_dir, *(getattr(logger, "log_dir", None) for logger in trainer.loggers)]
+    return list(dict.fromkeys(Path(folder) for folder in folders if folder is not None))
+
+
+def is_dry_run(trainer: pl.Trainer) -> bool:
+    return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
+
+
+def log_folder(trainer: pl.Trainer) -> Path:
+    return Path(trainer.log_dir or trainer.default_root_dir)
+
+
+def test_file(trainer: pl.Trainer, module: pl.LightningModule, name: str) -> Path:
+    """Where something called `name` about the tested weights goes: beside their checkpoint if there is one."""
+    if trainer.ckpt_path:
+        checkpoint = Path(trainer.ckpt_path)
+        return checkpoint.with_name(f"{checkpoint.name.removesuffix('.ckpt')}.{name}")
+    assert isinstance(module, A3CModule)
+    return log_folder(trainer) / (f"untrained.{name}" if module.is_untrained else name)
