@@ -55,8 +55,8 @@ class A3CModule(pl.LightningModule):
     Args:
         observation_shape: shape of one observation.
         num_actions: size of the discrete action space.
-        task: description of the environment, as `Task.to_dict` gives it; kept in checkpoints. Its `frame_skip` turns env steps into
-            frames.
+        task: description of the environment, as `Task.to_dict` gives it; kept in checkpoints. Its `frame_skip` turns
+            env steps into frames.
         network: None, a class path with init_args, a class or function, or a module; see `build_network`. A checkpoint
             cannot rebuild a module, nor a class that cannot be imported: pass it to `load_from_checkpoint` again.
         orthogonal: initialise orthogonally instead of with PyTorch's default.
@@ -500,7 +500,7 @@ class A3CModule(pl.LightningModule):
         if batch.stats is not self._counted:  # some optimizers compute the loss again
             self._counted = batch.stats
             self.progress.update(batch.stats)
-        lag, fill, restarts = batch.policy_lag, batch.queue_fill, batch.worker_restarts  # without the payload, which can then be freed
+        lag, fill, restarts = batch.policy_lag, batch.queue_fill, batch.worker_restarts  # not the payload, so it is freed
 
         def find() -> dict[str, float | Tensor]:
             return {
