@@ -119,7 +119,7 @@ def run_parts(
     from lightning_a3c.environments.making import make_vector_env
     from lightning_a3c.environments.task import describe_task
     from lightning_a3c.rl.networks import AtariA2C
-    from lightning_a3c.rl.policies import SoftmaxPolicy
+    from lightning_a3c.rl.policies import NetworkPolicy
     from lightning_a3c.system.malloc import keep_freed_memory
     from lightning_a3c.system.processor import prefer_onednn
 
@@ -129,7 +129,7 @@ def run_parts(
     task = describe_task(config)
     net = AtariA2C(task.observation_shape, task.num_actions)
     acting_net = copy.deepcopy(net).to(worker_device, torch.bfloat16 if bf16 else torch.float32)
-    policy = SoftmaxPolicy(acting_net)
+    policy = NetworkPolicy(acting_net)
     env = make_vector_env(config)
     env.reset(seed=0)
     actions = torch.randint(task.num_actions, (num_envs,)).numpy()

@@ -33,7 +33,7 @@ _NEW_PATHS = {
 }
 
 
-_FORMER_NAMES = {"describe_task": "inspect"}
+_FORMER_NAMES = {"NetworkPolicy": "SoftmaxPolicy", "describe_task": "inspect"}
 
 
 class _FormerPaths(MetaPathFinder, Loader):

@@ -12,14 +12,14 @@ from lightning_a3c.environments.config import EnvConfig
 from lightning_a3c.environments.making import make_vector_env
 from lightning_a3c.environments.task import describe_task
 from lightning_a3c.rl.networks import build_network
-from lightning_a3c.rl.policies import SoftmaxPolicy
+from lightning_a3c.rl.policies import NetworkPolicy
 from lightning_a3c.viewing.playback import action_names, make_watched_env, play_episode
 
 
-def policy_for(config: EnvConfig, **kwargs: object) -> SoftmaxPolicy:
+def policy_for(config: EnvConfig, **kwargs: object) -> NetworkPolicy:
     task = describe_task(config)
     torch.manual_seed(0)
-    return SoftmaxPolicy(build_network(task.observation_shape, task.num_actions), **kwargs)
+    return NetworkPolicy(build_network(task.observation_shape, task.num_actions), **kwargs)
 
 
 @pytest.mark.parametrize("full_action_space", [False, True])

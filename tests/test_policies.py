@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_a3c import A3CModule
-from lightning_a3c.rl.policies import SoftmaxPolicy, choose_actions
+from lightning_a3c.rl.policies import NetworkPolicy, choose_actions
 
 MASKS = [-math.inf, -1e9, torch.finfo(torch.float32).min]
 
@@ -45,7 +45,7 @@ def test_logits_that_are_no_distribution_are_told_with_network_and_place(
     greedy: bool, bad: list[float], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        SoftmaxPolicy(Fixed(*bad), greedy=greedy)(torch.zeros(3, 4))
+        NetworkPolicy(Fixed(*bad), greedy=greedy)(torch.zeros(3, 4))
 
 
 def test_the_place_named_is_that_of_the_first_bad_row() -> None:

@@ -8,14 +8,15 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from lightning_a3c.collection.job import CollectorJob, CollectorState
+from lightning_a3c.collection.job import CollectorJob, CollectorState, with_moments
 from lightning_a3c.collection.rollout import Rollout
 from lightning_a3c.collection.shared_weights import SharedWeights, network_on
 from lightning_a3c.environments.checks import CallTracker
 from lightning_a3c.environments.making import clips_rewards, make_vector_env, reset_seed
 from lightning_a3c.environments.replay import ReplayableEnv
-from lightning_a3c.rl.policies import SoftmaxPolicy
-from lightning_a3c.rl.types import Message, Payload, Transitions
+from lightning_a3c.rl.agent_network import scales_rewards
+from lightning_a3c.rl.policies import NetworkPolicy
+from lightning_a3c.rl.types import Message, Payload, RolloutStats, Transitions
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ class Collector:
         self._net = network_on(job.device, weights, job.net)
         env = make_vector_env(job.env, call_tracker=call_tracker)
         self._env = ReplayableEnv(env, env_seed) if job.rollout.synchronous else env
-        self._policy = SoftmaxPolicy(self._net, seed=policy_seed)
+        self._policy = NetworkPolicy(self._net, seed=policy_seed)
         self._rollout = Rollout(
             self._env,
             self._policy,
@@ -56,6 +57,8 @@ class Collector:
             clip_rewards=clips_rewards(job.env),
             seed=reset_seed(env_seed, job.env.num_envs) if is_seeded else None,
             synchronous=job.rollout.synchronous,
+            to_env=self._policy.to_env,
+            reward_scale=(lambda: self._net.reward_scale) if scales_rewards(job.net) else None,
         )
 
     def collect(self, out: Message | None = None) -> Message:
@@ -76,7 +79,10 @@ class Collector:
                 update = self.job.first_update + version - 1
                 return self.job.make_payload(net, transitions, self.rank, update, payload)
 
-            return Message(self._net.compute(make_payload), stats)
+            def measure(net: nn.Module, version: int) -> RolloutStats:
+                return with_moments(stats, net, transitions)
+
+            return Message(self._net.compute(make_payload), self._net.compute(measure))
 
     def state_dict(self) -> CollectorState:
         """Everything except the weights that decides what a synchronous collector does next."""

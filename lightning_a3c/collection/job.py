@@ -13,8 +13,10 @@ from lightning_a3c.collection.payloads import MakePayload
 from lightning_a3c.collection.rollout import empty_stats
 from lightning_a3c.environments.config import EnvConfig
 from lightning_a3c.environments.task import Task
+from lightning_a3c.rl.agent_network import AgentNetwork, action_spec_of
 from lightning_a3c.rl.network_checks import copy_network
-from lightning_a3c.rl.types import Message, Transitions, map_tensors
+from lightning_a3c.rl.normalization import RunningMoments
+from lightning_a3c.rl.types import Message, RolloutStats, Transitions, map_tensors
 
 CollectorState = dict[str, dict[str, Tensor]]
 """State of a synchronous collector: plain tensors, which checkpoints can hold."""
@@ -65,8 +67,10 @@ class CollectorJob:
         """The same job with its own copy of the network: on the CPU, in evaluation mode, in the job's precision."""
         net = copy_network(self.net).cpu().eval()
         if self.precision == "bf16-true":
+            exact = {id(t) for m in net.modules() if isinstance(m, RunningMoments) for t in m.buffers()}
             for tensor in (*net.parameters(), *net.buffers()):
-                if tensor.is_floating_point():  # `net.to` would drop the imaginary part of complex tensors
+                # `net.to` would drop the imaginary part of complex tensors; statistics stay exact
+                if tensor.is_floating_point() and id(tensor) not in exact:
                     _convert_in_place(tensor, torch.bfloat16)
         return replace(self, net=net)
 
@@ -77,16 +81,26 @@ class CollectorJob:
     def message_template(self) -> Message:
         """A message with the shapes and dtypes of the real ones, on the meta device, where it takes no memory."""
         size, dtype = self.rollout.micro_batch_size, getattr(torch, self.task.observation_dtype)
+        net = self.with_own_network().net
+        spec = action_spec_of(net, self.task.num_actions)
         transitions = Transitions(
             observations=torch.zeros(size, *self.task.observation_shape, dtype=dtype),
-            actions=torch.zeros(size, dtype=torch.int64),
+            actions=spec.mode(torch.zeros(size, spec.num_parameters)),
             returns=torch.zeros(size),
         )
         with self.autocast():
-            payload = self.make_payload(self.with_own_network().net, transitions, 0, 0)
-        message = Message(payload, empty_stats(size, self.env.num_envs))
+            payload = self.make_payload(net, transitions, 0, 0)
+        stats = with_moments(empty_stats(size, self.env.num_envs), net, transitions)
+        message = Message(payload, stats)
         template: Message = map_tensors(lambda tensor: tensor.to("meta"), message)
         return template
+
+
+def with_moments(stats: RolloutStats, net: nn.Module, transitions: Transitions) -> RolloutStats:
+    """`stats` with the moments of the observations, if `net` normalises them."""
+    if not isinstance(net, AgentNetwork):
+        return stats
+    return stats._replace(observation_moments=net.measure(transitions.observations))
 
 
 def _convert_in_place(tensor: Tensor, dtype: torch.dtype) -> None:

@@ -48,6 +48,8 @@ class Rollout:
         seed: of the environments' first reset.
         synchronous: end all windows with each `collect`, the last ones early, so that all its transitions come from
             one policy: A2C as in the literature. Otherwise windows reach across calls.
+        to_env: brings actions to the environment's units.
+        reward_scale: gives the factor for rewards that targets are made of; None for 1. Returns are measured for it.
     """
 
     def __init__(
@@ -59,6 +61,8 @@ class Rollout:
         clip_rewards: bool = False,
         seed: int | None = None,
         synchronous: bool = False,
+        to_env: Callable[[Tensor], Tensor] = lambda actions: actions,
+        reward_scale: Callable[[], float] | None = None,
     ) -> None:
         mode = env.metadata.get("autoreset_mode")
         if mode not in (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP):
@@ -69,6 +73,10 @@ class Rollout:
         self.discount = discount
         self.clip_rewards = clip_rewards
         self.synchronous = synchronous
+        self._to_env = to_env
+        self._reward_scale = reward_scale
+        self._running_returns = np.zeros(env.num_envs)  # discounted sums of unscaled rewards, for their spread
+        self._measured: list[np.ndarray] = []  # running returns since the last stats
         self._resets_in_next_step = mode is AutoresetMode.NEXT_STEP
         self._observations = to_tensor(env.reset(seed=seed)[0])
         self._resetting = np.zeros(env.num_envs, dtype=bool)
@@ -132,11 +140,13 @@ class Rollout:
         policy_version = version_now()
         if len(self._window) == self.n_steps:
             self._complete_oldest(values)
-        next_observations, rewards, terminated, truncated, info = self.env.step(actions.numpy())
+        next_observations, rewards, terminated, truncated, info = self.env.step(self._to_env(actions).numpy())
         rewards = np.asarray(rewards, dtype=np.float64)
         is_valid = ~self._resetting
         ended = (terminated | truncated) & is_valid
         target_rewards = np.sign(rewards) if self.clip_rewards else rewards.copy()
+        if self._reward_scale is not None:
+            target_rewards = self._scale(target_rewards, is_valid, ended)
         bootstrapped = np.flatnonzero(truncated & ~terminated & is_valid)
         if len(bootstrapped):
             final = _final_observations(next_observations, info, bootstrapped)
@@ -156,6 +166,13 @@ class Rollout:
         self._count(rewards, is_valid, ended)
         if self._resets_in_next_step:
             self._resetting = ended
+
+    def _scale(self, rewards: np.ndarray, is_valid: np.ndarray, ended: np.ndarray) -> np.ndarray:
+        assert self._reward_scale is not None
+        self._running_returns = self._running_returns * self.discount + rewards
+        self._measured.append(self._running_returns[is_valid])
+        self._running_returns[ended] = 0
+        return rewards * self._reward_scale()
 
     def _end_windows(self) -> None:
         values = self.policy.values(self._observations)
@@ -189,6 +206,10 @@ class Rollout:
         stats = empty_stats(micro_batch_size, self.env.num_envs)
         stats.policy_version[:] = policy_version
         stats.env_steps[:] = env_steps
+        if self._measured:
+            returns = np.concatenate(self._measured)
+            stats.return_moments[0] = torch.tensor([len(returns), returns.mean(), returns.var()])
+            self._measured = []
         for place in range(min(len(stats.episode_lengths), len(self._ended))):
             stats.episode_returns[place], stats.episode_lengths[place] = self._ended.popleft()
         return stats
@@ -202,6 +223,8 @@ def empty_stats(micro_batch_size: int, num_envs: int) -> RolloutStats:
         env_steps=torch.zeros(1, dtype=torch.int64),
         episode_returns=torch.zeros(places),
         episode_lengths=torch.zeros(places, dtype=torch.int64),
+        observation_moments=torch.zeros(1, 2, 0),
+        return_moments=torch.zeros(1, 3),
     )
 
 

@@ -114,6 +114,7 @@ class SharedNetwork(nn.Module):
     def __init__(self, weights: SharedWeights, net: nn.Module) -> None:
         super().__init__()
         self.network_name = type(net).__name__
+        self.action_spec = getattr(net, "action_spec", None)
         self.version = 0
         """The version that the last computation used."""
         self._weights = weights
@@ -124,6 +125,11 @@ class SharedNetwork(nn.Module):
 
     def forward(self, observations: Tensor) -> Any:
         return self.compute(lambda net, _: net(observations))
+
+    @property
+    def reward_scale(self) -> float:
+        """The factor for rewards in the newest version."""
+        return self.compute(lambda net, _: float(net.reward_scale))  # type: ignore[arg-type]
 
     def compute(self, function: Callable[[nn.Module, int], _Result]) -> _Result:
         """`function` of the newest network and its version; called again if the snapshot did not last."""
@@ -151,6 +157,7 @@ class DeviceNetwork(nn.Module):
     def __init__(self, weights: SharedWeights, net: nn.Module, device: torch.device) -> None:
         super().__init__()
         self.network_name = type(net).__name__
+        self.action_spec = getattr(net, "action_spec", None)
         self.version = 0
         """The version of the copy."""
         self._weights = weights
@@ -159,6 +166,11 @@ class DeviceNetwork(nn.Module):
 
     def forward(self, observations: Tensor) -> Any:
         return self.compute(lambda net, _: net(observations))
+
+    @property
+    def reward_scale(self) -> float:
+        """The factor for rewards in the newest version."""
+        return self.compute(lambda net, _: float(net.reward_scale))  # type: ignore[arg-type]
 
     def compute(self, function: Callable[[nn.Module, int], _Result]) -> _Result:
         """`function` of the newest network and its version."""

@@ -16,8 +16,9 @@ from lightning_a3c.collection.backend import CollectorBackend, open_backend
 from lightning_a3c.collection.config import StreamConfig
 from lightning_a3c.collection.job import CollectorJob, CollectorState
 from lightning_a3c.collection.processes.pool import WorkerError
+from lightning_a3c.rl.agent_network import AgentNetwork
 from lightning_a3c.rl.networks import device_of
-from lightning_a3c.rl.types import Batch
+from lightning_a3c.rl.types import Batch, RolloutStats
 from lightning_a3c.system.malloc import keep_freed_memory
 from lightning_a3c.system.processor import limited_threads, prefer_onednn
 
@@ -52,6 +53,7 @@ class CollectorDataset(IterableDataset[Batch]):
         self._position = 0  # batches of this epoch so far
         self._epoch_start = 0  # where the next epoch begins: further on if it is resumed
         self._batches = 0  # in all epochs
+        self._unmerged: RolloutStats | None = None  # of the last batch; its moments count from the next version on
         self._settings = ExitStack()  # of PyTorch, while collectors run
 
     def __len__(self) -> int:
@@ -70,10 +72,15 @@ class CollectorDataset(IterableDataset[Batch]):
 
     def state_dict(self) -> dict[str, Any]:
         """The position in the epoch, and the collectors' states if they are synchronous, for an exact resume."""
-        return {"position": self._position, "collectors": self._collector_states()}
+        moments = None
+        if self._unmerged is not None and isinstance(self.net, AgentNetwork) and self.net.has_statistics:
+            moments = self._unmerged._asdict()
+        return {"position": self._position, "collectors": self._collector_states(), "moments": moments}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._position = self._epoch_start = state_dict["position"]
+        moments = state_dict.get("moments")
+        self._unmerged = None if moments is None else RolloutStats(**moments)
         states = state_dict.get("collectors")
         if states is None or not self.job.rollout.synchronous:
             return
@@ -122,8 +129,11 @@ class CollectorDataset(IterableDataset[Batch]):
     def _next_batch(self) -> Batch:
         if self._backend is None:
             self._backend = self._open()
+        if self._unmerged is not None and isinstance(self.net, AgentNetwork):
+            self.net.merge(self._unmerged, self.job.rollout.micro_batch_size)
         version = self._backend.publish(self.net)
         message, queue_fill = self._backend.take(self.config.messages_per_batch, self.check_interrupt)
+        self._unmerged = message.stats
         self._position += 1
         self._batches += 1
         return Batch(

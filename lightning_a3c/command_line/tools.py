@@ -54,7 +54,7 @@ def play(args: list[str]) -> None:
     """Watch a checkpoint play in a window at real speed, or record it where there is no display."""
     from lightning_a3c.environments.task import env_config_of
     from lightning_a3c.learning.module import A3CModule
-    from lightning_a3c.rl.policies import SoftmaxPolicy
+    from lightning_a3c.rl.policies import NetworkPolicy
     from lightning_a3c.viewing.playback import make_watched_env, play_episode
     from lightning_a3c.viewing.video import record_episode
 
@@ -85,7 +85,7 @@ def play(args: list[str]) -> None:
         return
     env = make_watched_env(config, window=True)
     try:
-        policy = SoftmaxPolicy(module.net, given.seed, given.greedy)
+        policy = NetworkPolicy(module.net, given.seed, given.greedy)
         for episode in range(given.episodes):
             *_, end = play_episode(env, policy, seed=given.seed + episode)
             print(f"return {end.score:g} in {end.steps:,} env steps")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import VectorEnv, VectorWrapper
+
+from lightning_a3c.environments.spaces import ObservationLayout, decode_action, trial_action
 
 Call = Literal["nothing", "making", "reset", "step"]
 _CALLS: tuple[Call, ...] = ("nothing", "making", "reset", "step")
@@ -102,24 +105,38 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
             space, or `reset` or `step` gives something else than it must.
     """
 
-    def __init__(self, env: gymnasium.Env[Any, Any], env_id: str, index: int, call_tracker: CallTracker) -> None:
+    def __init__(
+        self,
+        env: gymnasium.Env[Any, Any],
+        env_id: str,
+        index: int,
+        call_tracker: CallTracker,
+        observation_keys: Sequence[str] | None = None,
+        action_mask: str | None = None,
+    ) -> None:
         super().__init__(env)
         self._name = name(env_id, index)
         self._in_reset = call_tracker.calling("reset", env_id, index)
         self._in_step = call_tracker.calling("step", env_id, index)
-        self._own_space = env.observation_space
-        self._flattens = not isinstance(self._own_space, spaces.Box)
-        self._space = spaces.flatten_space(self._own_space) if self._flattens else self._own_space
+        self.layout = ObservationLayout(env.observation_space, observation_keys, action_mask, env.action_space)
+        self.own_action_space = env.action_space
+        self._space = self.layout.travelling_space
         self.observation_space = self._space
+        if not isinstance(env.action_space, spaces.Discrete):  # rows of numbers; `step` gives them their structure
+            row = trial_action(env.action_space)
+            kind = np.int64 if row.dtype.kind == "i" else np.float32
+            largest = np.inf if kind is np.float32 else np.iinfo(np.int64).max
+            self.action_space = spaces.Box(-largest, largest, row.shape, kind)
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         with self._in_reset:
             given = self.env.reset(**kwargs)
         if not (isinstance(given, tuple | list) and len(given) == 2):
             raise BadEnvironment(f"{self._name}: reset must give (observation, info), it gave {_kind(given)}")
-        return self._observation("reset", given[0]), {}
+        return self._observation("reset", given[0], given[1]), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        action = decode_action(self.own_action_space, action)
         with self._in_step:
             given: Any = self.env.step(action)
         if not (isinstance(given, tuple | list) and len(given) == 5):
@@ -128,31 +145,29 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
                 f"{_kind(given)}"
             )
         observation, reward, terminated, truncated, info = given
+        has_ended = self._flag("terminated", terminated), self._flag("truncated", truncated)
         return (
-            self._observation("step", observation),
+            self._observation("step", observation, info, any(has_ended)),
             self._reward(reward),
-            self._flag("terminated", terminated),
-            self._flag("truncated", truncated),
+            *has_ended,
             self._info(info),
         )
 
-    def _observation(self, method: str, observation: Any) -> Any:
+    def _observation(self, method: str, observation: Any, info: Any, has_ended: bool = False) -> Any:
+        layout = self.layout
         try:
-            if self._flattens:
-                if not _is_within(self._own_space, observation):
-                    raise BadEnvironment(
-                        f"{self._name}: {method} gave the observation {reprlib.repr(observation)}, its space is "
-                        f"{self._own_space}"
-                    )
-                given = np.asarray(spaces.flatten(self._own_space, observation))
-            else:
-                given = np.array(observation)  # a copy
+            if not isinstance(layout.space, spaces.Box) and not _is_within(layout.space, observation):
+                raise BadEnvironment(
+                    f"{self._name}: {method} gave the observation {reprlib.repr(observation)}, its space is "
+                    f"{layout.space}"
+                )
+            given = layout.encode(observation, self._mask(method, info, has_ended))
         except (TypeError, ValueError, LookupError, AttributeError) as error:
             if isinstance(error, BadEnvironment):
                 raise
             raise BadEnvironment(
                 f"{self._name}: {method} gave the observation {reprlib.repr(observation)}, which does not fit its "
-                f"space {self._own_space}: {error}"
+                f"space {layout.space}: {error}"
             ) from error
         space = self._space
         if given.shape != space.shape or given.dtype != space.dtype:
@@ -160,9 +175,29 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
                 f"{self._name}: {method} gave an observation {given.dtype} {given.shape}, its space is "
                 f"{space.dtype} {space.shape}"
             )
-        if given.dtype.kind == "f" and not np.isfinite(given).all():
+        if not all(np.isfinite(numbers).all() for numbers in layout.floats(given)):
             raise BadEnvironment(f"{self._name}: {method} gave an observation with NaN or infinite numbers")
         return given
+
+    def _mask(self, method: str, info: Any, has_ended: bool) -> np.ndarray | None:
+        """The action mask that does not come with the observation, uint8 [A]."""
+        source, size = self.layout.mask_source, self.layout.mask_size
+        if source is None:
+            return None
+        try:
+            given = info["action_mask"] if source == "info" else getattr(self.env.unwrapped, source[:-2])()
+        except (KeyError, TypeError, AttributeError) as error:
+            where = 'info["action_mask"]' if source == "info" else f"the method {source}"
+            raise BadEnvironment(f"{self._name}: {method} gave no action mask, {where} is missing") from error
+        mask = np.asarray(given)
+        if mask.shape != (size,):
+            raise BadEnvironment(
+                f"{self._name}: the action mask has the shape {mask.shape}, the actions need ({size},)"
+            )
+        mask = mask.astype(bool).astype(np.uint8)
+        if not mask.any() and not has_ended:
+            raise BadEnvironment(f"{self._name}: the action mask allows no action after {method}")
+        return mask
 
     def _reward(self, given: Any) -> float:
         number = _number(given)

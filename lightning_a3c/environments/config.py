@@ -19,7 +19,14 @@ class EnvConfig:
         num_envs: environments stepped together by one worker.
         clip_rewards: learn from the sign of the reward; reported returns are never clipped.
             None clips on Atari only.
-        kwargs: passed to the environment's constructor (not for Atari ids).
+        kwargs: passed to `gymnasium.make`, such as `max_episode_steps` or arguments of the environment (not for Atari
+            ids).
+        wrappers: put around the environment in this order, each as `{"class_path": "gymnasium.wrappers.TimeLimit",
+            "init_args": {"max_episode_steps": 200}}`.
+        observation_keys: parts of a Dict or Tuple observation to keep, such as "image" or "player.position"; None keeps
+            all that are arrays.
+        action_mask: where to find which actions are allowed: "info" for `info["action_mask"]`, "name()" for a method of
+            the environment, or the name of an observation part. None allows all.
         atari: preprocessing of Atari ids; refused for others unless left at its defaults.
         num_threads: threads of a worker that step its environments, on Atari only. More than one pays where there are
             fewer workers than cores; what is played does not depend on it.
@@ -31,3 +38,6 @@ class EnvConfig:
     kwargs: dict[str, Any] = field(default_factory=dict)
     atari: AtariConfig = field(default_factory=AtariConfig)
     num_threads: int = 1
+    wrappers: list[dict[str, Any]] = field(default_factory=list)
+    observation_keys: list[str] | None = None
+    action_mask: str | None = None

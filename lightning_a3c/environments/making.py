@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import gymnasium
@@ -21,6 +22,7 @@ from lightning_a3c.environments.atari import (
     sticky_actions,
 )
 from lightning_a3c.environments.checks import (
+    ALL,
     CallTracker,
     CheckedEnv,
     CheckedVectorEnv,
@@ -36,13 +38,13 @@ def make_vector_env(
 
     Atari ids give uint8 observations [4, 84, 84]. They run in ALE's native vector environment, unless they are
     registered with something that it cannot do. All others run in Gymnasium's `SyncVectorEnv`, as `gymnasium.make`
-    makes them, observations that are no array flattened to a vector.
+    makes them, with the config's wrappers around them; see `ObservationLayout` for their observations.
     Both reset in the same step, and tell `call_tracker` what they are in. Close it after use.
     """
     num_envs = num_envs or config.num_envs
     call_tracker = call_tracker or CallTracker()
     spec = spec_of(config.id)
-    if is_native(spec):
+    if is_native(spec, config):
         native = make_native(spec, config.atari, num_envs, config.num_threads)
         env: VectorEnv = CheckedVectorEnv(native, config.id, call_tracker)
         limit = step_limit(spec, config.atari)
@@ -58,6 +60,45 @@ def make_env(config: EnvConfig, render_mode: str | None = None) -> gymnasium.Env
     shown = {} if render_mode is None else {"render_mode": render_mode}
     env: gymnasium.Env[Any, Any] = gymnasium.make(config.id, **copy_containers(config.kwargs) | shown)
     return env
+
+
+def wrapped(env: gymnasium.Env[Any, Any], config: EnvConfig) -> gymnasium.Env[Any, Any]:
+    """`env` with the config's wrappers around it.
+
+    Raises:
+        ValueError: a wrapper cannot be imported or built, or is none.
+    """
+    for number, spec in enumerate(config.wrappers):
+        field = f"env.wrappers[{number}]"
+        if not isinstance(spec, dict) or "class_path" not in spec:
+            raise ValueError(f'{field} must be {{"class_path": ..., "init_args": {{...}}}}, got {spec!r}')
+        class_path, init_args = str(spec["class_path"]), copy_containers(spec.get("init_args") or {})
+        module, _, name = class_path.rpartition(".")
+        try:
+            wrapper = getattr(import_module(module), name)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ValueError(f"{field}.class_path {class_path!r} cannot be imported: {error}") from error
+        try:
+            env = wrapper(env, **init_args)
+        except Exception as error:  # whatever someone's wrapper raises
+            raise ValueError(f"{field} {class_path} cannot be built with {init_args}: {error}") from error
+        if not isinstance(env, gymnasium.Env):
+            raise ValueError(f"{field} {class_path} must make a gymnasium.Wrapper, got {type(env).__name__}")
+    return env
+
+
+def checked(
+    env: gymnasium.Env[Any, Any], config: EnvConfig, index: int = ALL, call_tracker: CallTracker | None = None
+) -> CheckedEnv:
+    """`env`, with the config's wrappers, as collectors step it."""
+    return CheckedEnv(
+        wrapped(env, config),
+        config.id,
+        index,
+        call_tracker or CallTracker(),
+        config.observation_keys,
+        config.action_mask,
+    )
 
 
 def clips_rewards(config: EnvConfig) -> bool:
@@ -85,8 +126,10 @@ def starts_faster_unseeded(config: EnvConfig) -> bool:
     return is_atari(spec) and sticky_actions(spec, config.atari) == 0
 
 
-def is_native(spec: Any) -> bool:
-    return is_atari(spec) and not beyond_native(spec)
+def is_native(spec: Any, config: EnvConfig) -> bool:
+    """Whether ALE's vector environment can play it."""
+    changes = config.wrappers or config.action_mask or config.observation_keys
+    return is_atari(spec) and not beyond_native(spec) and not changes
 
 
 def has_own_wrappers(spec: Any) -> bool:
@@ -101,7 +144,7 @@ def _make_checked(config: EnvConfig, index: int, call_tracker: CallTracker) -> g
             env = SingleLifeLoss(env) if config.atari.episodic_life else env
         else:
             env = make_env(config)
-    return CheckedEnv(env, config.id, index, call_tracker)
+        return checked(env, config, index, call_tracker)
 
 
 def copy_containers(value: Any) -> Any:

@@ -29,7 +29,7 @@ class ReplayableEnv(VectorWrapper):
         super().__init__(env)
         self._seed = seed
         self._episodes = np.zeros(env.num_envs, dtype=np.int64)
-        self._actions: list[list[int]] = [[] for _ in range(env.num_envs)]
+        self._actions: list[list[np.ndarray]] = [[] for _ in range(env.num_envs)]
         self._observations: np.ndarray = np.empty(0)
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -39,7 +39,7 @@ class ReplayableEnv(VectorWrapper):
 
     def step(self, actions: np.ndarray) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         observations, rewards, terminated, truncated, info = self.env.step(actions)
-        for taken, action in zip(self._actions, actions.tolist(), strict=True):
+        for taken, action in zip(self._actions, actions, strict=True):
             taken.append(action)
         self._observations = observations
         ended = terminated | truncated
@@ -53,14 +53,15 @@ class ReplayableEnv(VectorWrapper):
 
         Returns:
             `seed`, int64 scalar: the one in force; `episodes`, int64 [E]: the number of each one's episode;
-            `lengths`, int64 [E], and `actions`, int64 [sum of lengths]: the actions taken in them, one after the
-            other; `observations`: what they show.
+            `lengths`, int64 [E], and `actions`, [sum of lengths, …]: the actions taken in them, one after the other;
+            `observations`: what they show.
         """
+        dtype = self.action_space.dtype or np.int64
         return {
             "seed": torch.tensor(self._seed),
             "episodes": torch.from_numpy(self._episodes.copy()),
             "lengths": torch.tensor([len(actions) for actions in self._actions]),
-            "actions": torch.tensor([action for actions in self._actions for action in actions], dtype=torch.int64),
+            "actions": torch.from_numpy(np.array([action for actions in self._actions for action in actions], dtype)),
             "observations": torch.from_numpy(self._observations.copy()),
         }
 
@@ -71,7 +72,8 @@ class ReplayableEnv(VectorWrapper):
         """
         self._seed = int(state["seed"])
         lengths = state["lengths"].tolist()
-        histories = [part.tolist() for part in torch.split(state["actions"], lengths)]
+        histories = [part.numpy() for part in torch.split(state["actions"], lengths)]
+        idle = np.zeros(self.single_action_space.shape or (), self.single_action_space.dtype)
         last = max(lengths)
         self._begin(np.ones(self.num_envs, dtype=bool))
         for t in range(last + 1):
@@ -81,7 +83,8 @@ class ReplayableEnv(VectorWrapper):
                 self._begin(begins)
             if t < last:  # those not yet at their start play anything meanwhile
                 places = [t - (last - length) for length in lengths]
-                self.step(np.array([h[place] if place >= 0 else 0 for h, place in zip(histories, places, strict=True)]))
+                played = zip(histories, places, strict=True)
+                self.step(np.stack([history[place] if place >= 0 else idle for history, place in played]))
         return self._observations, np.array_equal(self._observations, state["observations"].numpy())
 
     def _begin(self, which: np.ndarray) -> tuple[Any, dict[str, Any]]:

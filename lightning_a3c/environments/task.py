@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import gymnasium
@@ -23,6 +23,7 @@ from lightning_a3c.environments.atari import (
 )
 from lightning_a3c.environments.checks import (
     BadEnvironment,
+    CheckedEnv,
     in_one_line,
     name,
     running_statistics,
@@ -36,6 +37,7 @@ from lightning_a3c.environments.making import (
     make_vector_env,
 )
 from lightning_a3c.environments.registry import spec_of
+from lightning_a3c.environments.spaces import action_family
 
 _LOST = "not kept: "  # begins the text for what is no plain value
 
@@ -61,6 +63,13 @@ class Task:
     kwargs: dict[str, Any]
     observation_low: float | None = None  # of every element; None without a common one, or with one that means "any"
     observation_high: float | None = None
+    action_family: dict[str, Any] | None = None  # as `rl.action_spec.action_spec` takes it; None: num_actions discrete
+    action_shape: tuple[int, ...] = ()  # of a Box action
+    observation_parts: list[list[Any]] | None = None  # name, shape and dtype of each part of a packed observation
+    mask_part: str | None = None  # the part that is the action mask
+    wrappers: list[dict[str, Any]] = field(default_factory=list)
+    observation_keys: list[str] | None = None
+    action_mask: str | None = None
 
     def __str__(self) -> str:
         return ", ".join(f"{f.name} {getattr(self, f.name)}" for f in fields(self))
@@ -68,7 +77,12 @@ class Task:
     def to_dict(self) -> dict[str, Any]:
         """The fields as files hold them: a list instead of a tuple, and text instead of what is no plain value."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return values | {"observation_shape": list(self.observation_shape), "kwargs": _plain(self.kwargs)}
+        return values | {
+            "observation_shape": list(self.observation_shape),
+            "action_shape": list(self.action_shape),
+            "kwargs": _plain(self.kwargs),
+            "wrappers": _plain(self.wrappers),
+        }
 
 
 def describe_task(config: EnvConfig) -> Task:
@@ -92,28 +106,24 @@ def describe_task(config: EnvConfig) -> Task:
             raise ValueError(f"env.kwargs {config.kwargs} do not fit {config.id}: {error}") from error
         raise ValueError(f"env.id {config.id!r} cannot be made: {in_one_line(error)}") from error
     try:
-        action_space = env.single_action_space
-        if not isinstance(action_space, spaces.Discrete):
-            raise ValueError(
-                f"env.id {config.id!r} has the action space {action_space}; only Discrete is supported yet"
-            )
-        if action_space.start != 0:
-            raise ValueError(f"env.id {config.id!r}: actions must start at 0, not at {action_space.start}")
+        single = env.envs[0] if isinstance(env, SyncVectorEnv) else None
+        checks = single if isinstance(single, CheckedEnv) else None
+        action_space = checks.own_action_space if checks else env.single_action_space
+        try:
+            family = action_family(action_space)
+        except ValueError as error:
+            raise ValueError(f"env.id {config.id!r}: {error}") from error
         shape = env.single_observation_space.shape
-        if not shape:
-            raise ValueError(
-                f"env.id {config.id!r} has the observation space {env.single_observation_space}; arrays with at least "
-                "one axis are needed, or what gymnasium.wrappers.FlattenObservation makes arrays of"
-            )
-        if isinstance(env, SyncVectorEnv):  # ALE's own needs no trial, and loads its game again for a reset
-            _try(env, config.id)
+        assert shape is not None
+        if isinstance(env, SyncVectorEnv) and checks:  # ALE's own needs no trial, and a reset would load its game again
+            _try(env, checks, config.id)
             _warn_of_statistics(env.envs[0], config.id)
         low, high = observation_bounds(env)
         return Task(
             env_id=config.id,
             observation_shape=tuple(shape),
             observation_dtype=observation_dtype(env),
-            num_actions=int(action_space.n),
+            num_actions=_num_outputs(family),
             frame_skip=frame_skip(spec, config.atari) if atari else 1,
             sticky_actions=sticky_actions(spec, config.atari) if atari else 0.0,
             clip_rewards=clips_rewards(config),
@@ -124,6 +134,13 @@ def describe_task(config: EnvConfig) -> Task:
             kwargs=copy_containers(config.kwargs),
             observation_low=low,
             observation_high=high,
+            action_family=None if isinstance(action_space, spaces.Discrete) and action_space.start == 0 else family,
+            action_shape=tuple(action_space.shape) if isinstance(action_space, spaces.Box) else (),
+            observation_parts=[list(part) for part in checks.layout.parts] if checks and checks.layout.parts else None,
+            mask_part=checks.layout.mask if checks else None,
+            wrappers=copy_containers(config.wrappers),
+            observation_keys=config.observation_keys,
+            action_mask=config.action_mask,
         )
     finally:
         env.close()
@@ -163,6 +180,9 @@ def env_config_of(task: dict[str, Any]) -> EnvConfig:
         id=task["env_id"],
         clip_rewards=task["clip_rewards"],
         kwargs=task["kwargs"],
+        wrappers=task.get("wrappers") or [],
+        observation_keys=task.get("observation_keys"),
+        action_mask=task.get("action_mask"),
         atari=AtariConfig(**{f.name: task[f.name] for f in fields(AtariConfig)})
         if is_atari(spec_of(task["env_id"]))
         else AtariConfig(),
@@ -199,7 +219,7 @@ def _check_fields(config: EnvConfig, spec: Any) -> None:
     elif config.atari != AtariConfig():
         changed = {k: v for k, v in asdict(config.atari).items() if v != getattr(AtariConfig(), k)}
         raise ValueError(f"env.atari {changed} has no effect on {config.id}, which {_why_not_native(spec)}; remove it")
-    if config.num_threads != 1 and not is_native(spec):
+    if config.num_threads != 1 and not is_native(spec, config):
         raise ValueError(
             f"env.num_threads {config.num_threads} has no effect on {config.id}, which {_why_not_native(spec)}; "
             "remove it"
@@ -231,15 +251,23 @@ def _lost(value: Any) -> str:
     return next(filter(None, map(_lost, items)), "")
 
 
-def _try(env: SyncVectorEnv, env_id: str) -> None:
+def _num_outputs(family: dict[str, Any]) -> int:
+    """Outputs of a network with one mean per component of a Box: the number of actions where they are discrete."""
+    if family["family"] == "joint":
+        return sum(map(_num_outputs, family["parts"]))
+    return len(family["low"]) if family["family"] == "box" else int(family["n"])
+
+
+def _try(env: SyncVectorEnv, checks: CheckedEnv, env_id: str) -> None:
     """One reset and one step, as training makes them; raises ValueError if one fails."""
     call = "reset"
     try:
-        env.reset(seed=0)
-        if getattr(type(env.envs[0].unwrapped), "step", None) is gymnasium.Env.step:
-            return  # one that is still being written: its spaces can be had, and a network for them
+        observations, _ = env.reset(seed=0)
+        if getattr(type(checks.unwrapped), "step", None) is gymnasium.Env.step:
+            return  # an environment without a step, under construction: its spaces are known
         call = "step"
-        env.step(np.zeros(1, dtype=np.int64))
+        action = checks.layout.allowed_action(observations[0], checks.own_action_space)
+        env.step(np.asarray(action, dtype=env.action_space.dtype).reshape(env.action_space.shape))
     except BadEnvironment as error:
         what = str(error).removeprefix(f"{name(env_id, 0)}: ")
         raise ValueError(f"env.id {env_id!r}: {what}") from error
@@ -255,8 +283,9 @@ def _warn_of_statistics(env: gymnasium.Env[Any, Any], env_id: str) -> None:
     warnings.warn(
         f"env.id {env_id!r} keeps running statistics in {', '.join(type(layer).__name__ for layer in keepers)}: each "
         "environment of each process has its own, and no checkpoint holds them, so validation, test and play scale by "
-        "other numbers than training did, and the agent may do far worse there; scale by fixed numbers instead, for "
-        "example with gymnasium.wrappers.TransformObservation"
+        "other numbers than training did, and the agent may do far worse there; set model.normalize_observations or "
+        "model.normalize_rewards instead, or scale by fixed numbers, for example with "
+        "gymnasium.wrappers.TransformObservation"
         + (f"; {', '.join(rewards)} also changes every return that is reported" if rewards else ""),
         stacklevel=3,
     )

@@ -14,7 +14,7 @@ from torch.utils.data import IterableDataset
 from lightning_a3c.collection.rollout import to_tensor
 from lightning_a3c.environments.config import EnvConfig
 from lightning_a3c.environments.making import make_vector_env, reset_seed
-from lightning_a3c.rl.policies import SoftmaxPolicy
+from lightning_a3c.rl.policies import NetworkPolicy
 
 
 class Episode(NamedTuple):
@@ -74,7 +74,7 @@ class EvaluationDataset(IterableDataset[Episode]):
 
     def __iter__(self) -> Iterator[Episode]:
         num_envs = min(self.env.num_envs, self.episodes)
-        policy = SoftmaxPolicy(self.net, seed=self.seed, greedy=self.greedy)
+        policy = NetworkPolicy(self.net, seed=self.seed, greedy=self.greedy)
         remaining = np.full(num_envs, self.episodes // num_envs)
         remaining[: self.episodes % num_envs] += 1
         returns = np.zeros(num_envs)
@@ -86,7 +86,7 @@ class EvaluationDataset(IterableDataset[Episode]):
             observations, _ = env.reset(seed=reset_seed(self.seed, num_envs))
             while given_out < self.episodes:
                 actions, _ = policy(to_tensor(observations))
-                observations, rewards, terminated, truncated, _ = env.step(actions.numpy())
+                observations, rewards, terminated, truncated, _ = env.step(policy.to_env(actions).numpy())
                 returns += rewards
                 lengths += 1
                 env_steps += num_envs

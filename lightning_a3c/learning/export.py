@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
 
+from lightning_a3c.rl.agent_network import Observations
 from lightning_a3c.rl.network_checks import evaluating
 from lightning_a3c.system.files import atomic_write
 
 
-def export_onnx(module: pl.LightningModule, path: str | Path, observations: Tensor) -> None:
-    """Write `module`, which maps observations to logits and values, as it is in evaluation.
+def export_onnx(module: pl.LightningModule, path: str | Path, observations: Observations) -> None:
+    """Write `module`, which maps observations to parameters of the action distribution and values.
 
     Args:
         module: each part of it is left in the mode, training or evaluation, that it is in.
@@ -24,13 +26,15 @@ def export_onnx(module: pl.LightningModule, path: str | Path, observations: Tens
         ModuleNotFoundError: the packages onnx or onnxscript are missing.
         NotWritable: `path` cannot be written.
     """
+    first: dict[int, Any] = {0: torch.export.Dim("batch")}
+    sizes: Any = dict.fromkeys(observations, first) if isinstance(observations, Mapping) else first
     with evaluating(module), atomic_write(path) as partial:
         module.to_onnx(
             partial,
-            observations,
-            input_names=["observations"],
+            (observations,),
+            input_names=list(observations) if isinstance(observations, Mapping) else ["observations"],
             output_names=["logits", "values"],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamic_shapes=(sizes,),
             dynamo=True,
             external_data=False,
             verbose=False,

@@ -16,6 +16,7 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.utilities.types import LRSchedulerConfigType, OptimizerLRScheduler
 from torch import Tensor, nn
 
+from lightning_a3c.learning.agents import AgentOptions, build_agent, inner_bounds
 from lightning_a3c.learning.checkpoints import AtomicCheckpointIO
 from lightning_a3c.learning.export import export_onnx
 from lightning_a3c.learning.gradient_parallel import GradientParallel
@@ -29,14 +30,17 @@ from lightning_a3c.learning.task_following import (
     observation_bounds,
     require_same_spaces,
     task_changes,
+    task_spaces,
     with_bounds_of,
 )
 from lightning_a3c.learning.trainer_checks import validate_fit, validate_trainer
 from lightning_a3c.learning.update_log import OF_EPISODES, EpisodeMetricGuard, UpdateLog
+from lightning_a3c.rl.action_spec import ActionSpec, DiscreteSpec
+from lightning_a3c.rl.agent_network import AgentNetwork, Observations, action_spec_of, has_gaussian
 from lightning_a3c.rl.losses import A2CLoss, LossTerms
 from lightning_a3c.rl.network_checks import check_network, evaluating, training_differences
-from lightning_a3c.rl.networks import MLP, AtariA2C, build_network, class_path_of, orthogonal_init
-from lightning_a3c.rl.policies import choose_actions, require_choice
+from lightning_a3c.rl.networks import MLP, AtariA2C, class_path_of, orthogonal_init
+from lightning_a3c.rl.policies import choose_actions, require_distribution
 from lightning_a3c.rl.types import Batch, Gradients, Prediction
 
 DEFAULT_OPTIMIZER = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3, "eps": 1e-3, "fused": True}}
@@ -60,7 +64,7 @@ class A3CModule(pl.LightningModule):
         network: None, a class path with init_args, a class or function, or a module; see `build_network`. A checkpoint
             cannot rebuild a module, nor a class that cannot be imported: pass it to `load_from_checkpoint` again.
         orthogonal: initialise orthogonally instead of with PyTorch's default.
-        entropy_weight: β.
+        entropy_weight: β; None takes 0.01, and 0 for actions with Gaussian parts.
         value_weight: weight of the critic's error.
         final_entropy_weight: where β goes on a straight line; None keeps it constant.
         entropy_updates: updates until β is there; required with `final_entropy_weight`.
@@ -70,6 +74,11 @@ class A3CModule(pl.LightningModule):
             between them end training.
         mode: "data" learns from transitions by automatic optimization; "gradient" applies the workers' gradients, as
             the `GradientParallel` callback sums them. None follows the trainer: gradient mode if it has that callback.
+        normalize_observations: bring float observations to mean 0 and variance 1 by running statistics of all workers.
+        normalize_rewards: divide the rewards that are learned from by the running standard deviation of returns.
+        squash_actions: bring Box actions into their bounds by tanh instead of clipping them.
+        log_std: whether the log-stds of Box actions are a "parameter" each or outputs of the network, a "head".
+        initial_log_std: where a "parameter" starts.
         protocol: the former name of `task`, so that earlier checkpoints load.
 
     Raises:
@@ -84,7 +93,7 @@ class A3CModule(pl.LightningModule):
         # not NetworkFactory: jsonargparse would turn the dict that the command line saves into a function
         network: dict[str, Any] | nn.Module | Any = None,
         orthogonal: bool = False,
-        entropy_weight: float = 0.01,
+        entropy_weight: float | None = None,
         value_weight: float = 1.0,
         final_entropy_weight: float | None = None,
         entropy_updates: int | None = None,
@@ -92,6 +101,11 @@ class A3CModule(pl.LightningModule):
         lr_scheduler: dict[str, Any] | None = None,
         max_skipped_in_a_row: int = 10,
         mode: Literal["data", "gradient"] | None = None,
+        normalize_observations: bool = False,
+        normalize_rewards: bool = False,
+        squash_actions: bool = False,
+        log_std: Literal["parameter", "head"] = "parameter",
+        initial_log_std: float = -0.5,
         protocol: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -102,11 +116,19 @@ class A3CModule(pl.LightningModule):
         if callable(network) and not isinstance(network, nn.Module) and (class_path := class_path_of(network)):
             network = {"class_path": class_path}  # a checkpoint can keep this
         self.save_hyperparameters(ignore=["protocol", "network"] if callable(network) else ["protocol"])
-        bounds = observation_bounds(task)
-        self.net = build_network(observation_shape, num_actions, network, self.observation_dtype, bounds)
+        options = AgentOptions(
+            normalize_observations, normalize_rewards, squash_actions, log_std == "head", initial_log_std
+        )
+        self.net = build_agent(observation_shape, num_actions, task, network, options)
         if orthogonal:
-            orthogonal_init(self.net)
-        self.loss = A2CLoss(entropy_weight, value_weight, final_entropy_weight, entropy_updates)
+            orthogonal_init(self.inner_net)
+        spec = action_spec_of(self.net, num_actions)
+        if entropy_weight is None:
+            entropy_weight = 0.0 if has_gaussian(spec) else 0.01
+        custom_spec = None if spec == DiscreteSpec(num_actions) else spec
+        self.loss = A2CLoss(
+            entropy_weight, value_weight, final_entropy_weight, entropy_updates, action_spec=custom_spec
+        )
         self.progress = Progress()
         self.update_log = UpdateLog()
         self._metric_guard = EpisodeMetricGuard()
@@ -123,6 +145,16 @@ class A3CModule(pl.LightningModule):
         """A module that fits the environment of a `CollectorDataModule`."""
         task = data.task
         return cls(task.observation_shape, task.num_actions, task.to_dict(), **kwargs)
+
+    @property
+    def inner_net(self) -> nn.Module:
+        """The network itself, without what `AgentNetwork` may put around it."""
+        return self.net.net if isinstance(self.net, AgentNetwork) else self.net
+
+    @property
+    def action_spec(self) -> ActionSpec:
+        """The family of the actions."""
+        return action_spec_of(self.net, self.hparams["num_actions"])
 
     @property
     def skipped_updates(self) -> int:
@@ -142,21 +174,36 @@ class A3CModule(pl.LightningModule):
         hparams.update(task=self.hparams["task"])
         return hparams
 
-    def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, *observation_shape] → logits [B, A], values [B]; float32, or bfloat16 within autocast."""
-        logits, values = self.net(observations)
-        return logits, values
+    def forward(self, observations: Observations) -> tuple[Tensor, Tensor]:
+        """Observations → parameters of the action distribution [B, P], values [B]; bfloat16 within autocast.
+
+        Observations are [B, *observation_shape], or for Dict and Tuple spaces also a dict of tensors by part.
+        """
+        parameters, values = self.net(observations)
+        return parameters, values
 
     @torch.no_grad()
-    def act(self, observations: Tensor, greedy: bool = False) -> Tensor:
-        """[B, *observation_shape] → actions int64 [B], always chosen in evaluation mode.
+    def act(self, observations: Observations, greedy: bool = False) -> Tensor:
+        """Observations → actions in the environment's units, always chosen in evaluation mode.
+
+        Returns:
+            int64 [B] for Discrete, float32 [B, *action shape] for Box, otherwise rows of numbers [B, L], which
+            `environments.spaces.decode_action` turns into actions of the space.
 
         Raises:
             ValueError: the network masks every action, or gives NaN.
         """
+        on_device: Observations = (
+            {name: tensor.to(self.device) for name, tensor in observations.items()}
+            if isinstance(observations, Mapping)
+            else observations.to(self.device)
+        )
         with evaluating(self):
-            logits, _ = self.forward(observations.to(self.device))
-        return choose_actions(logits.float(), greedy, network=self._network_name)
+            parameters, _ = self.forward(on_device)
+        spec = self.action_spec
+        actions = spec.to_env(choose_actions(parameters.float(), greedy, spec=spec, network=self._network_name))
+        shape = tuple((self.hparams["task"] or {}).get("action_shape") or ())
+        return actions.view(len(actions), *shape) if shape else actions
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
@@ -183,7 +230,7 @@ class A3CModule(pl.LightningModule):
         validate_trainer(trainer)
         task = getattr(getattr(trainer, "datamodule", None), "task", None)
         if task is not None:
-            require_same_spaces(self.hparams["observation_shape"], self.hparams["num_actions"], task.to_dict())
+            require_same_spaces(self.hparams, task.to_dict())
             self._follow_task(task.to_dict())
         if trainer.state.fn != "fit":
             return []
@@ -229,8 +276,8 @@ class A3CModule(pl.LightningModule):
             self._apply_gradients()
             return None
         observations, actions, returns = batch.payload
-        logits, values = self.forward(observations)
-        terms = self.loss(logits, values, actions, returns, self.global_step)
+        parameters, values = self.forward(observations)
+        terms = self.loss(parameters, values, actions, returns, self.global_step)
         detached = LossTerms._make(term.detach() for term in terms)
         self._end_update(batch, lambda: detached)
         return terms.loss_total
@@ -324,10 +371,13 @@ class A3CModule(pl.LightningModule):
         self.log_dict({f"test/{name}": value for name, value in self.evaluated.pop(with_interval=True).items()})
 
     def predict_step(self, batch: Tensor) -> Prediction:
-        """Observations [B, *observation_shape] → probabilities of the actions, and values."""
-        logits, values = self.forward(batch)
-        require_choice(logits, self._network_name)
-        return Prediction(logits.float().softmax(dim=1), values.float())
+        """Observations [B, *observation_shape] → probabilities of discrete actions, values, likeliest actions."""
+        parameters, values = self.forward(batch)
+        require_distribution(parameters, self._network_name)
+        spec, parameters = self.action_spec, parameters.float()
+        is_discrete = isinstance(spec, DiscreteSpec)
+        probabilities = parameters.softmax(dim=1) if is_discrete else parameters[:, :0]
+        return Prediction(probabilities, values.float(), spec.to_env(spec.mode(parameters)))
 
     def export_onnx(self, path: str | Path) -> None:
         """Write the network for onnxruntime: `observations` in, `logits` and `values` out, any batch size.
@@ -340,7 +390,8 @@ class A3CModule(pl.LightningModule):
             NotWritable: `path` cannot be written.
         """
         observations = torch.zeros(2, *self.hparams["observation_shape"], dtype=self.observation_dtype)
-        export_onnx(self, path, observations.to(self.device))
+        unpacked = self.net.unpack(observations) if isinstance(self.net, AgentNetwork) else observations
+        export_onnx(self, path, unpacked)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["progress"] = self.progress.state_dict() | {
@@ -355,6 +406,13 @@ class A3CModule(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         theirs, ours = checkpoint.get("hyper_parameters", {}), self.hparams
+        trained_on = theirs.get("task", theirs.get("protocol"))
+        spaces_differ = trained_on and ours["task"] and task_spaces(trained_on) != task_spaces(ours["task"])
+        if spaces_differ:
+            raise CheckpointMismatch(
+                f"the checkpoint was trained with actions and observations {task_spaces(trained_on)}, this run has "
+                f"{task_spaces(ours['task'])}; use the config that made it"
+            )
         for name in ("observation_shape", "num_actions"):
             if name in theirs and as_in_files(theirs[name]) != as_in_files(ours[name]):
                 raise CheckpointMismatch(
@@ -367,7 +425,6 @@ class A3CModule(pl.LightningModule):
                 f"the checkpoint holds another network than {type(self.net).__name__} as configured here "
                 f"(network {self.hparams.get('network')}); use the config that made it"
             )
-        trained_on = theirs.get("task", theirs.get("protocol"))
         self._take_bounds(trained_on)
         if "progress" in checkpoint:
             self.progress.load_state_dict(checkpoint["progress"])
@@ -394,7 +451,7 @@ class A3CModule(pl.LightningModule):
     @property
     def _chooses_bounds(self) -> bool:
         """Whether this package, not the user, decides how the network scales observations."""
-        if not isinstance(self.net, AtariA2C | MLP) or "network" not in self.hparams:  # a module that was given
+        if not isinstance(self.inner_net, AtariA2C | MLP) or "network" not in self.hparams:  # the user's own module
             return False
         init_args = (self.hparams["network"] or {}).get("init_args") or {}
         return init_args.get("observation_bounds") is None
@@ -436,15 +493,16 @@ class A3CModule(pl.LightningModule):
         self.frame_skip = task["frame_skip"]
         if self.observation_dtype != dtype:
             shape, num_actions = self.hparams["observation_shape"], self.hparams["num_actions"]
-            check_network(self.net, shape, num_actions, self.observation_dtype, observation_bounds(task))
+            if not isinstance(self.net, AgentNetwork):
+                check_network(self.net, shape, num_actions, self.observation_dtype, observation_bounds(task))
 
     def _take_bounds(self, task: TaskDict | None) -> None:
         """Scale observations as a module for `task` does, and keep that in checkpoints."""
         if self.hparams["task"] is not None:
             self.hparams["task"] = with_bounds_of(self.hparams["task"], task)
         if self._chooses_bounds:
-            assert isinstance(self.net, AtariA2C | MLP)
-            self.net.set_bounds(observation_bounds(task))
+            assert isinstance(self.inner_net, AtariA2C | MLP)
+            self.inner_net.set_bounds(inner_bounds(self.net, task))
 
     def _go_on_with(self, task: TaskDict, before: TaskDict) -> None:
         """Count only episodes of `task` towards the mean, if something else was played before."""
@@ -459,9 +517,11 @@ class A3CModule(pl.LightningModule):
         )
 
     def _warn_of_training_differences(self) -> None:
-        bounds = observation_bounds(self.hparams["task"])
         statistics, is_random = training_differences(
-            self.net, self.hparams["observation_shape"], self.observation_dtype, bounds
+            self.net,
+            self.hparams["observation_shape"],
+            self.observation_dtype,
+            observation_bounds(self.hparams["task"]),
         )
         warnings = []
         if statistics and not self.automatic_optimization:
@@ -500,7 +560,11 @@ class A3CModule(pl.LightningModule):
         if batch.stats is not self._counted:  # some optimizers compute the loss again
             self._counted = batch.stats
             self.progress.update(batch.stats)
-        lag, fill, restarts = batch.policy_lag, batch.queue_fill, batch.worker_restarts  # not the payload, so it is freed
+        lag, fill, restarts = (
+            batch.policy_lag,
+            batch.queue_fill,
+            batch.worker_restarts,
+        )  # not the payload, so it is freed
 
         def find() -> dict[str, float | Tensor]:
             return {

@@ -6,6 +6,7 @@ Tasks travel as `Task.to_dict` gives them, the form that checkpoints keep. Knows
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from lightning_fabric.utilities.exceptions import MisconfigurationException
@@ -17,9 +18,22 @@ TaskDict = dict[str, Any]
 _BOUNDS = ("observation_low", "observation_high")  # absent from checkpoints made before tasks had them
 
 
-def require_same_spaces(observation_shape: Any, num_actions: Any, task: TaskDict) -> None:
-    """Raise MisconfigurationException unless a module for these spaces can play `task`."""
-    ours = tuple(observation_shape), int(num_actions)
+def task_spaces(task: TaskDict) -> dict[str, Any]:
+    """What of a task the network and the action distribution are made for, beyond shape and number of actions."""
+    names = ("action_family", "observation_parts", "mask_part")
+    return {name: as_in_files(task[name]) for name in names if task.get(name) is not None}
+
+
+def require_same_spaces(hparams: Mapping[str, Any], task: TaskDict) -> None:
+    """Raise MisconfigurationException unless a module with these hyper-parameters can play `task`."""
+    own = task_spaces(hparams["task"] or {})
+    if own != task_spaces(task):
+        raise MisconfigurationException(
+            f"the module was made for spaces {own or 'of one array and discrete actions'}, but {task['env_id']} has "
+            f"{task_spaces(task) or 'observations of one array and discrete actions'}; make it with "
+            "A3CModule.for_data(data)"
+        )
+    ours = tuple(hparams["observation_shape"]), int(hparams["num_actions"])
     theirs = tuple(task["observation_shape"]), task["num_actions"]
     if ours != theirs:
         raise MisconfigurationException(

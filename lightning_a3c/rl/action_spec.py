@@ -53,9 +53,15 @@ class ActionSpec(Protocol):
 
 @dataclass(frozen=True)
 class DiscreteSpec:
-    """One of `n` actions, 0 … n − 1; parameters are logits, −∞ masks an action."""
+    """One of `n` actions, stored as 0 … n − 1; parameters are logits, −∞ masks an action.
+
+    Args:
+        n: number of actions.
+        start: the environment's number for action 0.
+    """
 
     n: int
+    start: int = 0
 
     @property
     def num_outputs(self) -> int:
@@ -79,13 +85,13 @@ class DiscreteSpec:
         return log_probs.gather(1, actions.unsqueeze(1)).squeeze(1), entropy
 
     def to_env(self, actions: Tensor) -> Tensor:
-        return actions
+        return actions + self.start if self.start else actions
 
     def distribution(self, parameters: Tensor) -> D.Distribution:
         return D.Categorical(logits=parameters)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"family": "discrete", "n": self.n}
+        return {"family": "discrete"} | asdict(self)
 
 
 @dataclass(frozen=True)
@@ -147,7 +153,9 @@ class BoxSpec:
 
     def __post_init__(self) -> None:
         if self.squash and not all(map(math.isfinite, (*self.low, *self.high))):
-            raise ValueError(f"squashing needs finite bounds of the actions, got {self.low} … {self.high}; clip instead")
+            raise ValueError(
+                f"squashing needs finite bounds of the actions, got {self.low} … {self.high}; clip instead"
+            )
 
     @property
     def num_outputs(self) -> int:

@@ -30,7 +30,7 @@ class ObservationPart(NamedTuple):
     @property
     def num_bytes(self) -> int:
         """In a packed observation."""
-        return math.prod(self.shape) * getattr(torch, self.dtype).itemsize
+        return math.prod(self.shape) * int(getattr(torch, self.dtype).itemsize)
 
 
 Observations = Tensor | Mapping[str, Tensor]
@@ -74,6 +74,11 @@ class AgentNetwork(nn.Module):
         self.return_moments = RunningMoments(1) if scales_rewards else None
 
     @property
+    def has_statistics(self) -> bool:
+        """Whether there is anything to merge."""
+        return self.observation_moments is not None or self.return_moments is not None
+
+    @property
     def reward_scale(self) -> float:
         """What workers multiply rewards by."""
         if self.return_moments is None or self.return_moments.count < 2:
@@ -107,17 +112,18 @@ class AgentNetwork(nn.Module):
             return torch.zeros(1, 2, 0)
         return moments_of(self._normalized_elements(self.unpack(observations))).cpu()
 
-    def merge(self, stats: RolloutStats) -> None:
+    def merge(self, stats: RolloutStats, observations_per_message: int) -> None:
         """Take in what workers measured."""
         if self.observation_moments is not None:
-            for count, (mean, variance) in zip(stats.observation_count, stats.observation_moments, strict=True):
+            for mean, variance in stats.observation_moments:
                 device = self.observation_moments.mean.device
-                self.observation_moments.merge(count.to(device), mean.to(device), variance.to(device))
+                count = torch.tensor(observations_per_message, device=device)
+                self.observation_moments.merge(count, mean.to(device), variance.to(device))
         if self.return_moments is not None:
             for count, mean, variance in stats.return_moments:
                 if count:
                     device = self.return_moments.mean.device
-                    self.return_moments.merge(count.to(device), mean.to(device), variance.to(device))
+                    self.return_moments.merge(count.to(device), mean[None].to(device), variance[None].to(device))
 
     def _normalize(self, inputs: Observations) -> Observations:
         assert self.observation_moments is not None
@@ -146,9 +152,19 @@ def action_spec_of(net: nn.Module, num_actions: int | None = None) -> ActionSpec
     return DiscreteSpec(num_actions or 0) if spec is None else spec
 
 
+def scales_rewards(net: nn.Module) -> bool:
+    """Whether workers that act with `net` scale rewards."""
+    return isinstance(net, AgentNetwork) and net.return_moments is not None
+
+
 def _boxes(spec: ActionSpec) -> list[BoxSpec]:
     parts = spec.parts if isinstance(spec, JointSpec) else (spec,)
     return [part for part in parts if isinstance(part, BoxSpec)]
+
+
+def has_gaussian(spec: ActionSpec) -> bool:
+    """Whether part of the actions is drawn from Gaussians."""
+    return bool(_boxes(spec))
 
 
 def _has_std_head(spec: ActionSpec) -> bool:

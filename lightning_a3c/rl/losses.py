@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lightning_a3c.rl.action_spec import ActionSpec, DiscreteSpec, action_size
+
 
 class LossTerms(NamedTuple):
     """The combined loss and what to watch beside it; every field is a float32 scalar."""
@@ -24,26 +26,14 @@ class LossTerms(NamedTuple):
     explained_variance: Tensor  # 1 − Var(R − V) / Var(R); 0 where Var(R) is 0
 
 
-def policy_loss(log_probs: Tensor, actions: Tensor, advantages: Tensor) -> Tensor:
+def policy_loss(log_prob: Tensor, advantages: Tensor) -> Tensor:
     """−mean(A · log π(a|o)), the policy gradient's surrogate (Mnih et al. 2016, section 4).
 
     Args:
-        log_probs: float32 [B, A], log π(·|o).
-        actions: int64 [B].
+        log_prob: float32 [B], log π(a|o) of the actions taken.
         advantages: float32 [B]; no gradient flows through them.
     """
-    chosen = log_probs.gather(1, actions.unsqueeze(1)).squeeze(1)
-    return -(advantages.detach() * chosen).mean()
-
-
-def mean_entropy(log_probs: Tensor) -> Tensor:
-    """Mean entropy −Σ_a π log π over the batch, in nats; log_probs: float32 [B, A].
-
-    Actions that are masked, log π = −∞, add nothing to it and get no gradient from it.
-    """
-    probabilities = log_probs.exp()  # first: autograd sums the two gradients in the order of their making
-    finite = log_probs.clamp_min(torch.finfo(log_probs.dtype).min)  # 0 · −∞ would be NaN
-    return -(probabilities * finite).sum(dim=1).mean()
+    return -(advantages.detach() * log_prob).mean()
 
 
 def explained_variance(values: Tensor, returns: Tensor) -> Tensor:
@@ -65,12 +55,14 @@ class A2CLoss:
         value_weight: weight of the critic's error, > 0.
         final_entropy_weight: what β falls or rises to, on a straight line; None keeps it constant.
         entropy_updates: updates until β is there, >= 1; given with `final_entropy_weight`, or not.
+        action_spec: family of the actions; None for discrete ones.
     """
 
     entropy_weight: float = 0.01
     value_weight: float = 1.0
     final_entropy_weight: float | None = None
     entropy_updates: int | None = None
+    action_spec: ActionSpec | None = None
 
     def __post_init__(self) -> None:
         for name in ("entropy_weight", "final_entropy_weight"):
@@ -94,30 +86,35 @@ class A2CLoss:
         done = min(1.0, update / self.entropy_updates)
         return self.entropy_weight + done * (self.final_entropy_weight - self.entropy_weight)
 
-    def __call__(self, logits: Tensor, values: Tensor, actions: Tensor, returns: Tensor, update: int = 0) -> LossTerms:
+    def __call__(
+        self, parameters: Tensor, values: Tensor, actions: Tensor, returns: Tensor, update: int = 0
+    ) -> LossTerms:
         """Loss of a batch.
 
         Args:
-            logits: float32 or bfloat16 [B, A], unnormalised log π(·|o); −∞ masks an action.
+            parameters: float32 or bfloat16 [B, P], of the action distribution π(·|o): logits for discrete actions.
             values: float32 or bfloat16 [B], V(o).
-            actions: int64 [B].
+            actions: as the action spec stores them: int64 [B] for discrete ones, otherwise [B, L].
             returns: float32 [B], targets R.
-            update: how many were made before this one; β may depend on it.
+            update: number of updates before this one; β may depend on it.
 
         Raises:
-            ValueError: a shape does not fit. [B, 1] values would broadcast to [B, B] in silence.
+            ValueError: a shape does not fit. [B, 1] values would silently broadcast to [B, B].
         """
-        batch = logits.shape[:1]
-        if logits.ndim != 2 or not values.shape == actions.shape == returns.shape == batch:
+        spec = self.action_spec or DiscreteSpec(parameters.shape[-1])
+        batch = parameters.shape[:1]
+        expected = batch if isinstance(spec, DiscreteSpec) else (*batch, action_size(spec))
+        if parameters.ndim != 2 or not values.shape == returns.shape == batch or actions.shape != expected:
             raise ValueError(
-                f"logits {tuple(logits.shape)}, values {tuple(values.shape)}, actions {tuple(actions.shape)} "
-                f"and returns {tuple(returns.shape)} do not fit: [B, A], [B], [B] and [B] are needed"
+                f"parameters {tuple(parameters.shape)}, values {tuple(values.shape)}, actions {tuple(actions.shape)} "
+                f"and returns {tuple(returns.shape)} do not fit: [B, P], [B], "
+                f"{'[B]' if isinstance(spec, DiscreteSpec) else f'[B, {action_size(spec)}]'} and [B] are needed"
             )
-        logits, values = logits.float(), values.float()  # autocast gives bf16, too coarse for means and logarithms
-        log_probs = logits.log_softmax(dim=1)
+        parameters, values = parameters.float(), values.float()  # bf16 is too coarse for means and logarithms
+        log_prob, entropies = spec.log_prob_and_entropy(parameters, actions)
         advantages = (returns - values).detach()
-        entropy = mean_entropy(log_probs)
-        loss_policy = policy_loss(log_probs, actions, advantages)
+        entropy = entropies.mean()
+        loss_policy = policy_loss(log_prob, advantages)
         loss_value = F.mse_loss(values, returns)
         loss_entropy = -self.entropy_weight_at(update) * entropy
         return LossTerms(

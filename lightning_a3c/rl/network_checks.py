@@ -8,13 +8,16 @@ from __future__ import annotations
 import copy
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
+
+Shape = Sequence[int] | Mapping[str, Sequence[int]]
+Dtype = torch.dtype | Mapping[str, torch.dtype]
 
 _OWN = ("_parameters", "_buffers", "_modules")  # of every module
 
@@ -61,9 +64,9 @@ def copy_network(net: nn.Module) -> nn.Module:
 
 def check_network(
     net: nn.Module,
-    observation_shape: Sequence[int],
+    observation_shape: Shape,
     num_actions: int,
-    dtype: torch.dtype = torch.float32,
+    dtype: Dtype = torch.float32,
     bounds: tuple[float, float] | None = None,
 ) -> None:
     """Refuse a network that does not fit, or that other processes cannot compute with.
@@ -80,7 +83,7 @@ def check_network(
         ValueError: it does not map observations to logits [B, A] and values [B], cannot be copied, or keeps something
             between two calls in evaluation mode.
     """
-    observations = _examples(observation_shape, dtype, bounds).to(_device_of(net))
+    observations = _examples(observation_shape, dtype, bounds, _device_of(net))
     with torch.no_grad(), _eager():
         if any(isinstance(module, LazyModuleMixin) and module.has_uninitialized_params() for module in net.modules()):
             with evaluating(net):
@@ -95,12 +98,12 @@ def check_network(
 
 def training_differences(
     net: nn.Module,
-    observation_shape: Sequence[int],
-    dtype: torch.dtype = torch.float32,
+    observation_shape: Shape,
+    dtype: Dtype = torch.float32,
     bounds: tuple[float, float] | None = None,
 ) -> TrainingDifferences:
     """What `net`, in the mode that each of its modules is in, does that it does not in evaluation mode."""
-    observations = _examples(observation_shape, dtype, bounds).to(_device_of(net))[0]
+    observations = _examples(observation_shape, dtype, bounds, _device_of(net))[0]
 
     def is_random(*copies: nn.Module) -> bool:
         answers = [_seen(tried, observations, seed) for seed, tried in enumerate(copies)]
@@ -118,16 +121,24 @@ def training_differences(
     return TrainingDifferences(changed, drops)
 
 
-def _examples(shape: Sequence[int], dtype: torch.dtype, bounds: tuple[float, float] | None) -> Tensor:
-    """Two batches of two observations, [2, 2, *shape]; in the first is 0 what is 1 in the second."""
+def _examples(shape: Shape, dtype: Dtype, bounds: tuple[float, float] | None, device: torch.device) -> list[Any]:
+    """Two batches of two observations; where the first has 0 the second has 1, if the bounds allow both."""
+    if isinstance(shape, Mapping):
+        parts = {name: _examples(shape[name], _part(dtype, name), bounds, device) for name in shape}
+        return [{name: examples[index] for name, examples in parts.items()} for index in range(2)]
+    assert isinstance(dtype, torch.dtype)
     low, high = bounds or (0.0, 1.0)
     zero = min(max(low, 0.0), high)
     one = next((value for value in (zero + 1, zero - 1) if low <= value <= high), high)
     is_one = torch.arange(2).view(2, 1, 1) + torch.arange(2).view(2, 1) + torch.arange(torch.Size(shape).numel())
-    return torch.where(is_one % 2 == 1, one, zero).view(2, 2, *shape).to(dtype)
+    return [*torch.where(is_one % 2 == 1, one, zero).view(2, 2, *shape).to(device, dtype)]
 
 
-def _outputs(net: nn.Module, observations: Tensor) -> tuple[Tensor, Tensor]:
+def _part(dtype: Dtype, name: str) -> torch.dtype:
+    return dtype[name] if isinstance(dtype, Mapping) else dtype
+
+
+def _outputs(net: nn.Module, observations: Any) -> tuple[Tensor, Tensor]:
     try:
         outputs = net(observations)
         if not isinstance(outputs, tuple) or len(outputs) != 2:
@@ -136,13 +147,22 @@ def _outputs(net: nn.Module, observations: Tensor) -> tuple[Tensor, Tensor]:
             raise TypeError("it returns a pair of " + " and ".join(type(output).__name__ for output in outputs))
         return outputs
     except Exception as error:  # whatever a user's network raises
-        dtype = str(observations.dtype).removeprefix("torch.")
-        shape = ", ".join(map(str, ("B", *observations.shape[1:])))
+        if isinstance(observations, Mapping):
+            kinds = ", ".join(f"{name} {_kind(part)}" for name, part in observations.items())
+            raise ValueError(
+                f"network {type(net).__name__} does not turn a dict of observations ({kinds}) into (logits, values): "
+                f"{error}"
+            ) from error
         way_out = "" if observations.is_floating_point() else "; observations.float() makes float32 of them"
         raise ValueError(
-            f"network {type(net).__name__} does not turn {dtype} observations [{shape}] into (logits, values): "
+            f"network {type(net).__name__} does not turn {_kind(observations, ' observations')} into (logits, values): "
             f"{error}{way_out}"
         ) from error
+
+
+def _kind(tensor: Tensor, of: str = "") -> str:
+    shape = ", ".join(map(str, ("B", *tensor.shape[1:])))
+    return f"{str(tensor.dtype).removeprefix('torch.')}{of} [{shape}]"
 
 
 def _check_shapes(seen: dict[str, Tensor], net: nn.Module, num_actions: int) -> None:
@@ -154,7 +174,7 @@ def _check_shapes(seen: dict[str, Tensor], net: nn.Module, num_actions: int) -> 
         )
 
 
-def _check_memory(net: nn.Module, asked: Tensor, before: dict[str, Tensor], after: dict[str, Tensor]) -> None:
+def _check_memory(net: nn.Module, asked: Any, before: dict[str, Tensor], after: dict[str, Tensor]) -> None:
     """Refuse a network that was `asked` the same `before` and `after` another question and differed."""
     changed = [name for name in before | after if not _is_same(before.get(name), after.get(name))]
     if changed:  # by chance that PyTorch's seed does not decide, perhaps: a fresh copy then differs just as much
@@ -168,7 +188,7 @@ def _check_memory(net: nn.Module, asked: Tensor, before: dict[str, Tensor], afte
         )
 
 
-def _seen(net: nn.Module, observations: Tensor, seed: int = 0) -> dict[str, Tensor]:
+def _seen(net: nn.Module, observations: Any, seed: int = 0) -> dict[str, Tensor]:
     """What `net` answers, and what it then holds besides its parameters."""
     torch.default_generator.manual_seed(seed)  # `torch.manual_seed` would also decide for a GPU not in use yet
     if _uses_cuda():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from itertools import pairwise
 from typing import Any, Literal
@@ -51,7 +51,7 @@ class AtariA2C(nn.Module):
         observation_bounds: Bounds | None = None,
     ) -> None:
         super().__init__()
-        axis = _channel_axis(observation_shape)
+        axis = channel_axis(observation_shape)
         if axis is None:
             raise ValueError(
                 f"AtariA2C needs observations (channels, height, width), or channels last, of at least 36 × 36, "
@@ -133,6 +133,9 @@ class MLP(nn.Module):
         num_actions: size of the discrete action space.
         hidden_sizes: width of each hidden layer.
         observation_bounds: see `input_scale`; None leaves observations as they are.
+        activation: name of a class in `torch.nn`.
+        layer_norm: normalise the inputs of each activation.
+        shared: one trunk for policy and value, instead of one each.
     """
 
     def __init__(
@@ -141,17 +144,27 @@ class MLP(nn.Module):
         num_actions: int,
         hidden_sizes: Sequence[int] = (64, 64),
         observation_bounds: Bounds | None = None,
+        activation: str = "Tanh",
+        layer_norm: bool = False,
+        shared: bool = False,
     ) -> None:
         super().__init__()
         self.set_bounds(observation_bounds)
         sizes = [math.prod(observation_shape), *hidden_sizes]
+        make_activation = getattr(nn, activation, None)
+        if make_activation is None:
+            raise ValueError(f"MLP's activation must be the name of a class in torch.nn, got {activation!r}")
 
-        def tower(outputs: int) -> nn.Sequential:
+        def trunk() -> list[nn.Module]:
             layers: list[nn.Module] = [nn.Flatten()]
             for inputs, width in pairwise(sizes):
-                layers += [nn.Linear(inputs, width), nn.Tanh()]
-            return nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))
+                layers += [nn.Linear(inputs, width), *([nn.LayerNorm(width)] if layer_norm else []), make_activation()]
+            return layers
 
+        def tower(outputs: int) -> nn.Sequential:
+            return nn.Sequential(*([] if shared else trunk()), nn.Linear(sizes[-1], outputs))
+
+        self.trunk = nn.Sequential(*trunk()) if shared else None
         self.policy = tower(num_actions)
         self.value = tower(1)
 
@@ -164,6 +177,8 @@ class MLP(nn.Module):
         observations = observations.float()
         if self.scale != 1:
             observations = observations * self.scale
+        if self.trunk is not None:
+            observations = self.trunk(observations)
         return self.policy(observations), self.value(observations).squeeze(1)
 
 
@@ -195,10 +210,10 @@ def orthogonal_init(net: nn.Module) -> None:
 
 
 def build_network(
-    observation_shape: Sequence[int],
+    observation_shape: Sequence[int] | Mapping[str, Sequence[int]],
     num_actions: int,
     network: dict[str, Any] | nn.Module | NetworkFactory | None = None,
-    observation_dtype: torch.dtype = torch.float32,
+    observation_dtype: torch.dtype | Mapping[str, torch.dtype] = torch.float32,
     observation_bounds: Bounds | None = None,
 ) -> nn.Module:
     """The network for these spaces, checked to fit them.
@@ -218,7 +233,7 @@ def build_network(
     Raises:
         ValueError: the class cannot be found or built, or the network does not fit, cannot be copied, or remembers.
     """
-    shape = tuple(observation_shape)
+    shape: Any = observation_shape if isinstance(observation_shape, Mapping) else tuple(observation_shape)
     net = network if isinstance(network, nn.Module) else _built(shape, num_actions, network, observation_bounds)
     check_network(net, shape, num_actions, observation_dtype, observation_bounds)
     return net
@@ -244,19 +259,29 @@ def device_of(net: nn.Module) -> torch.device:
     return next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
 
 
-def _channel_axis(observation_shape: Sequence[int]) -> Literal[0, 2] | None:
-    """Where the channels of an image of at least 36 × 36 are; None for what is none."""
+def channel_axis(observation_shape: Sequence[int], least: int = 36) -> Literal[0, 2] | None:
+    """Where the channels of an image of at least `least` × `least` are; None for other shapes."""
     if len(observation_shape) != 3:
         return None
-    if min(observation_shape[1:]) >= 36:
+    if min(observation_shape[1:]) >= least:
         return 0
-    return 2 if min(observation_shape[:2]) >= 36 else None
+    return 2 if min(observation_shape[:2]) >= least else None
 
 
-def _built(shape: tuple[int, ...], num_actions: int, network: Any, observation_bounds: Bounds | None) -> nn.Module:
+def _default_factory(shape: Any) -> Any:
+    from lightning_a3c.rl import image_networks  # imports this module
+
+    if isinstance(shape, Mapping):
+        return image_networks.DictNetwork
+    if channel_axis(shape) is not None:
+        return AtariA2C
+    return image_networks.SmallImageNetwork if channel_axis(shape, 3) is not None else MLP
+
+
+def _built(shape: Any, num_actions: int, network: Any, observation_bounds: Bounds | None) -> nn.Module:
     init_args: dict[str, Any] = {}
     if network is None:
-        factory: Any = MLP if _channel_axis(shape) is None else AtariA2C
+        factory: Any = _default_factory(shape)
     elif isinstance(network, dict):
         factory, init_args = _imported(network.get("class_path")), network.get("init_args") or {}
     elif callable(network):

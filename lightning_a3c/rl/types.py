@@ -14,8 +14,8 @@ from torch import Tensor
 class Transitions(NamedTuple):
     """B decisions and how each turned out: what the loss needs."""
 
-    observations: Tensor  # uint8 or float32 [B, *observation_shape]
-    actions: Tensor  # int64 [B]
+    observations: Tensor  # uint8 or float32 [B, *observation_shape]; bytes [B, n] if packed
+    actions: Tensor  # int64 [B] for discrete ones; otherwise int64 or float32 [B, L]
     returns: Tensor  # float32 [B], n-step targets R_t
 
 
@@ -43,6 +43,8 @@ class RolloutStats(NamedTuple):
     env_steps: Tensor  # int64 [k], steps of all sub-environments together
     episode_returns: Tensor  # float32 [E], unclipped; valid where episode_lengths > 0
     episode_lengths: Tensor  # int64 [E], in env steps; 0 marks an empty place
+    observation_moments: Tensor  # float32 [k, 2, D], mean and variance by element; D is 0 unless they are normalised
+    return_moments: Tensor  # float32 [k, 3], count, mean and variance of running returns; count 0 unless scaled
 
 
 class Message(NamedTuple):
@@ -55,8 +57,9 @@ class Message(NamedTuple):
 class Prediction(NamedTuple):
     """What the agent makes of B observations."""
 
-    probabilities: Tensor  # float32 [B, A], of each action
+    probabilities: Tensor  # float32 [B, A], of each discrete action; A is 0 for other action spaces
     values: Tensor  # float32 [B]
+    actions: Tensor  # the likeliest, in the environment's units: [B] for discrete ones, otherwise [B, L]
 
 
 class Batch(NamedTuple):
@@ -73,9 +76,9 @@ def map_tensors(function: Callable[..., Any], *trees: Any) -> Any:
     """Apply `function` to corresponding tensors of equally shaped (nested) named tuples.
 
     >>> import torch
-    >>> stats = RolloutStats(*(torch.tensor([value]) for value in (3, 32, 1.0, 10)))
-    >>> map_tensors(lambda a, b: torch.cat((a, b)), stats, stats).env_steps
-    tensor([32, 32])
+    >>> prediction = Prediction(torch.ones(1, 2), torch.zeros(1), torch.tensor([1]))
+    >>> map_tensors(lambda a, b: torch.cat((a, b)), prediction, prediction).actions
+    tensor([1, 1])
     """
     first = trees[0]
     if isinstance(first, Tensor):

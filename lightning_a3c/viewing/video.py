@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -15,9 +15,9 @@ from torch import nn
 
 from lightning_a3c.environments.config import EnvConfig
 from lightning_a3c.rl.network_checks import evaluating
-from lightning_a3c.rl.policies import SoftmaxPolicy
+from lightning_a3c.rl.policies import NetworkPolicy
 from lightning_a3c.system.files import NotWritable, atomic_write
-from lightning_a3c.viewing.playback import PlaybackStep, action_names, make_watched_env, play_episode
+from lightning_a3c.viewing.playback import PlaybackStep, make_watched_env, play_episode
 
 _PANEL_WIDTH = 180
 _LINE = 11  # pixels
@@ -86,26 +86,25 @@ def record_episode(
     """
     require_encoder()
     with evaluating(net), closing(make_watched_env(config)) as env:
-        names = action_names(env)
-        moments = play_episode(env, SoftmaxPolicy(net, seed=seed, greedy=greedy), seed)
+        moments = play_episode(env, NetworkPolicy(net, seed=seed, greedy=greedy), seed)
         step = next(moments)
-        first = draw(env.render(), step, names)  # type: ignore[arg-type]  # rgb_array gives an array
+        first = draw(env.render(), step)  # type: ignore[arg-type]  # rgb_array gives an array
         with atomic_write(path) as partial, _encoder(partial, first, env.metadata.get("render_fps", 30)) as encoder:
             encoder.send(first)
             while step.steps < max_steps and not step.is_last:
                 if is_interrupted():
                     raise RecordingAbandoned
                 step = next(moments)
-                encoder.send(draw(env.render(), step, names))  # type: ignore[arg-type]
+                encoder.send(draw(env.render(), step))  # type: ignore[arg-type]
     return Recording(Path(path), step.score, step.steps, step.is_last)
 
 
-def draw(frame: np.ndarray, step: PlaybackStep, names: Sequence[str]) -> np.ndarray:
-    """uint8 [H, W, 3] with a panel to its right: score, step, value, and a bar for each action's probability.
+def draw(frame: np.ndarray, step: PlaybackStep) -> np.ndarray:
+    """uint8 [H, W, 3] with a panel to its right: score, step, value, and a bar for each action.
 
     The frame keeps its pixels. Both sides of the result are even, which H.264 asks for.
     """
-    height = max(frame.shape[0], 2 * _MARGIN + (4 + len(names)) * _LINE)
+    height = max(frame.shape[0], 2 * _MARGIN + (4 + len(step.bars)) * _LINE)
     image = Image.new("RGB", (_even(frame.shape[1] + _PANEL_WIDTH), _even(height)), _BACKGROUND)
     image.paste(Image.fromarray(frame), (0, 0))
     canvas = ImageDraw.Draw(image)
@@ -116,12 +115,11 @@ def draw(frame: np.ndarray, step: PlaybackStep, names: Sequence[str]) -> np.ndar
         top += _LINE
     top += _LINE // 2
     bar_left, bar_width = left + 86, 52
-    for action, (name, probability) in enumerate(zip(names, step.probabilities, strict=True)):
-        chosen = action == step.action
-        canvas.text((left, top), name[:13], _CHOSEN if chosen else _TEXT, font)
-        bar = (bar_left, top + 2, bar_left + round(bar_width * float(probability)), top + _LINE - 2)
-        canvas.rectangle(bar, _CHOSEN if chosen else _BAR)
-        canvas.text((bar_left + bar_width + 4, top), f"{probability:.2f}", _TEXT, font)
+    for bar in step.bars:
+        canvas.text((left, top), bar.name[:13], _CHOSEN if bar.is_chosen else _TEXT, font)
+        box = (bar_left, top + 2, bar_left + round(bar_width * bar.share), top + _LINE - 2)
+        canvas.rectangle(box, _CHOSEN if bar.is_chosen else _BAR)
+        canvas.text((bar_left + bar_width + 4, top), bar.text, _TEXT, font)
         top += _LINE
     return np.asarray(image)
 
