@@ -2,8 +2,8 @@
 
     python results/thin.py results/pong/envs64_data_seed0 results/breakout/data_seed0
 
-The first row, the last two and the one with the best mean return always stay. Values keep six significant digits, counts
-all of them. A log that is thin enough stays as it is.
+The first row, the last two and the one with the best mean return always stay. Values keep six significant digits,
+counts all of them. A log that is thin enough stays as it is.
 """
 
 import argparse

@@ -36,6 +36,10 @@ def python_blocks(page: Path) -> list[Block]:
     return [Block(text[: match.start(2)].count("\n"), match[1], match[2]) for match in found]
 
 
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
 def write_files(page: Path, folder: Path) -> list[str]:
     """Write the blocks that have a file's name; returns the names of these modules."""
     files = [block for block in python_blocks(page) if block.title]
@@ -47,7 +51,7 @@ def write_files(page: Path, folder: Path) -> list[str]:
 def command_lines(page: Path, program: str) -> list[str]:
     """What follows `program` in each line of a shell block, and in each piece of inline code without an ellipsis."""
     text = page.read_text()
-    shell = "\n".join(re.findall(r"^```bash\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)).replace("\\\n", " ")
+    shell = "\n".join(blocks(page, "bash")).replace("\\\n", " ")
     inline = [code for code in re.findall(r"`([^`\n]+)`", text) if "…" not in code]
     lines = [line.strip() for line in [*shell.splitlines(), *inline]]
     return [line.removeprefix(program) for line in lines if line.startswith(f"{program} ")]
@@ -71,13 +75,19 @@ def test_the_python_blocks_of_a_page_run_in_order_as_one_script(page: Path, tmp_
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_every_command_line_parses(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_line_and_configuration_parses(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_files(page, tmp_path)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "argv", ["lightning-a3c"])
-    for line in dict.fromkeys(command_lines(page, "lightning-a3c")):
+    configs = [tmp_path / f"block_{number}.yaml" for number, _ in enumerate(blocks(page, "yaml"))]
+    for config, text in zip(configs, blocks(page, "yaml"), strict=True):
+        config.write_text(text)
+    lines = dict.fromkeys(command_lines(page, "lightning-a3c"))
+    for line in [*lines, *(f"fit --config {config.name}" for config in configs)]:
         args = shlex.split(line, comments=True)
         if len(args) < 2:  # a mere name, in prose
             continue
@@ -142,7 +152,9 @@ def test_configuration_names_every_config() -> None:
     ],
 )
 def test_configuration_lists_every_option_with_its_default(section: str, owner: type) -> None:
-    rows = re.findall(rf"^\| `{section}\.(\w+)` \| (.*?) \|", (ROOT / "docs/configuration.md").read_text(), re.MULTILINE)
+    rows = re.findall(
+        rf"^\| `{section}\.(\w+)` \| (.*?) \|", (ROOT / "docs/configuration.md").read_text(), re.MULTILINE
+    )
     parameters = inspect.signature(owner).parameters
     elsewhere = {"env", "observation_shape", "num_actions", "task", "protocol", "network", "optimizer", "lr_scheduler"}
     assert {name for name, _ in rows} == parameters.keys() - elsewhere
