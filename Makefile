@@ -26,9 +26,10 @@ test: $(VENV)/ready  ## run all tests, the slow ones included
 
 check: lint types test  ## everything CI checks
 
-lint: $(VENV)/ready  ## ruff: rules and formatting
+lint: $(VENV)/ready  ## ruff: rules and formatting; import-linter: which package may import which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 types: $(VENV)/ready  ## mypy, strict
 	$(BIN)/mypy

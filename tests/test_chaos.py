@@ -72,14 +72,18 @@ def constant_payload(
 
 def test_messages_stay_whole_and_nothing_leaks_while_workers_are_killed_and_stopped() -> None:
     data = CollectorDataModule(
-        EnvConfig("CartPole-v1", num_envs=2), num_workers=3, micro_batch_size=64, batch_size=128, supervision=PATIENT
+        EnvConfig("CartPole-v1", num_envs=2),
+        num_workers=3,
+        micro_batch_size=64,
+        batch_size=128,
+        updates_per_epoch=1_000_000,
+        supervision=PATIENT,
     )
     data.make_payload = constant_payload
     stream = data.dataset(A3CModule.for_data(data).net)
-    stream.updates_per_epoch = 1_000_000
     batches = iter(stream)
     next(batches)
-    pool = stream._collectors
+    pool = stream._backend
     assert isinstance(pool, WorkerPool)
     learner, shared = psutil.Process(), set(os.listdir("/dev/shm"))
     memory, descriptors = [], []
@@ -145,7 +149,7 @@ def test_every_batch_is_one_update_though_workers_break_and_are_killed(mode: str
     )
 
     def pids() -> list[int]:
-        pool = data._dataset._collectors if data._dataset else None
+        pool = data._dataset._backend if data._dataset else None
         return pool.pids if isinstance(pool, WorkerPool) else []
 
     with chaos(pids, seed=2, pause=2.0) as done:

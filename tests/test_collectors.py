@@ -43,8 +43,8 @@ def dataset(**changes: object) -> CollectorDataset:
 
 
 def pool_of(stream: CollectorDataset) -> WorkerPool:
-    assert isinstance(stream._collectors, WorkerPool)
-    return stream._collectors
+    assert isinstance(stream._backend, WorkerPool)
+    return stream._backend
 
 
 def gone(pid: int) -> bool:
@@ -230,8 +230,9 @@ def test_an_exception_in_a_worker_arrives_with_traceback_and_rank(error: type[Ex
 def test_a_traceback_that_no_log_shows_is_in_the_error(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.ERROR, "lightning_a3c.collection.processes.pool")
     env, patience = EnvConfig("tests.scripted:Failing-v0", num_envs=1), Supervision(max_restarts=1, first_delay=0.1)
-    stream = dataset(env=env, num_workers=1, micro_batch_size=8, batch_size=8, supervision=patience)
-    stream.updates_per_epoch = 500
+    stream = dataset(
+        env=env, num_workers=1, micro_batch_size=8, batch_size=8, updates_per_epoch=500, supervision=patience
+    )
     with pytest.raises(WorkerError, match=r"collector 0 raised 2 times:\nTraceback") as failure:
         list(stream)
     assert str(failure.value).count("Traceback") == 1
@@ -492,7 +493,7 @@ if __name__ == "__main__":
     data = CollectorDataModule(num_workers=2)
     dataset = data.dataset(A3CModule.for_data(data).net)
     next(iter(dataset))
-    print(*dataset._collectors.pids, flush=True)
+    print(*dataset._backend.pids, flush=True)
     time.sleep(100)
 """
 
@@ -535,13 +536,13 @@ def test_a_batch_is_let_go_before_the_next_is_gathered(num_workers: int, monkeyp
     with closing(dataset(num_workers=num_workers)) as stream:
         batches = iter(stream)
         observations = weakref.ref(next(batches).payload.observations)
-        take, kept = type(stream._collectors).take, []
+        take, kept = type(stream._backend).take, []
 
         def watched(*args: object) -> object:
             kept.append(observations())
             return take(*args)
 
-        monkeypatch.setattr(type(stream._collectors), "take", watched)
+        monkeypatch.setattr(type(stream._backend), "take", watched)
         next(batches)
     assert kept == [None]
 

@@ -167,13 +167,6 @@ def test_configuration_lists_every_option_with_its_default(section: str, owner: 
         assert default == f"`{value}`", name
 
 
-def test_architecture_lists_every_module() -> None:
-    package = Path(lightning_a3c.__file__).parent
-    modules = {".".join(path.relative_to(package).with_suffix("").parts) for path in package.glob("*/**/*.py")}
-    listed = re.findall(r"^\| `(\w+(?:\.\w+)+)` \|", (ROOT / "docs/architecture.md").read_text(), flags=re.MULTILINE)
-    assert sorted(listed) == sorted(module for module in modules if not module.endswith("__init__"))
-
-
 def test_the_api_reference_lists_every_public_name() -> None:
     listed = re.findall(r"^::: (\S+)$", (ROOT / "docs/api.md").read_text(), flags=re.MULTILINE)
     public = [getattr(lightning_a3c, name) for name in lightning_a3c.__all__ if name != "__version__"]

@@ -18,8 +18,9 @@ from gymnasium.wrappers import (
 )
 
 import tests.scripted  # noqa: F401  registers SeededLength-v0
+from lightning_a3c.environments.atari import AtariConfig
 from lightning_a3c.environments.config import EnvConfig
-from lightning_a3c.environments.making import AtariConfig, make_vector_env, reset_seed
+from lightning_a3c.environments.making import make_vector_env, reset_seed
 from lightning_a3c.environments.task import describe_task, env_config_of, playing_notes
 
 BARE = {"noop_max": 0, "fire_on_reset": False}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lightning_a3c.collection.processes.fork_server import ForkedProcess, start
+from lightning_a3c.collection.processes.fork_server import ForkedProcess, start_fork_server
 
 ROOT = str(Path(__file__).parents[1])
 
@@ -34,7 +34,7 @@ def test_the_script_is_hidden_only_until_multiprocessing_has_looked_for_it() -> 
     script = sys.modules["__main__"]
     before = script.__file__, script.__spec__
     witness = Witness()
-    start()
+    start_fork_server()
     process = ForkedProcess(target=nothing, args=(witness,), daemon=True)
     process.start()
     process.join()
@@ -46,7 +46,7 @@ def test_the_script_is_hidden_only_until_multiprocessing_has_looked_for_it() -> 
 def test_the_script_is_there_again_if_a_process_cannot_be_started() -> None:
     script = sys.modules["__main__"]
     before = script.__file__, script.__spec__
-    start()
+    start_fork_server()
     process = ForkedProcess(target=lambda: None)  # no module has it
     with pytest.raises(AttributeError, match="pickle"):
         process.start()

@@ -124,7 +124,7 @@ def module_and_batch(*gradients: float, frozen: bool = False) -> tuple[A3CModule
         gradient=gradient,
         norm=torch.linalg.vector_norm(gradient, dim=1),
         loss_terms=torch.zeros(k, 9),
-        used=torch.ones(k, size, dtype=torch.bool),
+        has_gradient=torch.ones(k, size, dtype=torch.bool),
         worker=torch.arange(k),
     )
     report = RolloutStats(
@@ -185,7 +185,7 @@ def test_too_many_in_a_row_stop_training_and_name_the_worker() -> None:
     callback = GradientParallel(max_dropped_in_a_row=4)
     apply(callback, module, batch)
     assert all(parameter.grad is None for parameter in module.net.parameters())
-    with pytest.raises(RuntimeError, match=r"4 gradients in a row .* the last from worker 1"):
+    with pytest.raises(RuntimeError, match=r"4 in a row: gradients .* the last from worker 1"):
         apply(callback, module, batch)
 
 
@@ -196,12 +196,12 @@ def cartpole() -> CollectorDataModule:
 
 
 def fit(
-    module_mode: str,
+    module_mode: str | None,
     callbacks: list[pl.Callback],
     folder: Path,
     data: CollectorDataModule | None = None,
     **changes: object,
-) -> None:
+) -> tuple[A3CModule, pl.Trainer]:
     """Two updates, logged in `folder`."""
     data = data or cartpole()
     trainer = pl.Trainer(
@@ -214,7 +214,9 @@ def fit(
         callbacks=callbacks,
         **changes,
     )
-    trainer.fit(A3CModule.for_data(data, mode=module_mode), datamodule=data)
+    module = A3CModule.for_data(data, mode=module_mode)
+    trainer.fit(module, datamodule=data)
+    return module, trainer
 
 
 def test_data_that_served_one_mode_serves_the_other(tmp_path: Path) -> None:
@@ -238,21 +240,24 @@ def test_a_precision_that_scales_losses_is_refused(mode: str, tmp_path: Path) ->
     assert not list(tmp_path.iterdir())
 
 
-def test_the_callback_refuses_a_module_in_data_mode(tmp_path: Path) -> None:
-    with pytest.raises(Exception, match=r'needs A3CModule\(mode="gradient"\)'):
+def test_the_callback_refuses_a_module_that_insists_on_data_mode(tmp_path: Path) -> None:
+    with pytest.raises(MisconfigurationException, match=r'needs gradient mode, got A3CModule\(mode="data"\)'):
         fit("data", [GradientParallel()], tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_module_in_gradient_mode_refuses_to_run_without_the_callback(tmp_path: Path) -> None:
-    with pytest.raises(Exception, match=r"add lightning_a3c.GradientParallel"):
-        fit("gradient", [], tmp_path)
-    assert not list(tmp_path.iterdir())
+@pytest.mark.parametrize(("mode", "callbacks"), [(None, [GradientParallel()]), ("gradient", [])])
+def test_gradient_mode_is_said_once_by_the_module_or_the_callback(
+    mode: str | None, callbacks: list[pl.Callback], tmp_path: Path
+) -> None:
+    module, trainer = fit(mode, callbacks, tmp_path)
+    assert not module.automatic_optimization
+    assert "worker_grad_norm" in trainer.callback_metrics
 
 
 @pytest.mark.parametrize("setting", [{"gradient_clip_val": 0.1}, {"accumulate_grad_batches": 2}])
 def test_trainer_settings_for_automatic_optimisation_are_refused(setting: dict, tmp_path: Path) -> None:
-    with pytest.raises(Exception, match=r"[Rr]emove|manual optimization"):
+    with pytest.raises(MisconfigurationException, match=r"must be 1, got 2|manual optimization"):
         fit("gradient", [GradientParallel()], tmp_path, **setting)
     assert not list(tmp_path.iterdir())
 
@@ -267,7 +272,7 @@ def test_dropped_gradients_change_nothing_and_are_no_step(tmp_path: Path) -> Non
             assert all(torch.equal(a, b) for a, b in zip(self.before, module.parameters(), strict=True))
             assert trainer.global_step == 0
 
-    with pytest.raises(RuntimeError, match="gradients in a row"):
+    with pytest.raises(RuntimeError, match="in a row: gradients"):
         fit("gradient", [Poison(), GradientParallel(max_dropped_in_a_row=6)], tmp_path)
 
 
@@ -278,12 +283,12 @@ def test_a_gradient_has_a_place_for_frozen_parameters(net: AtariA2C, transitions
     frozen = sum(parameter.numel() for parameter in net.features.parameters())
     assert not partial.gradient[0, :frozen].any()
     assert_close(partial.gradient[0, frozen:], whole.gradient[0, frozen:])
-    assert partial.used.tolist() == [[False] * 6 + [True] * 8]
+    assert partial.has_gradient.tolist() == [[False] * 6 + [True] * 8]
 
 
 def test_a_network_all_frozen_sends_no_gradient(net: AtariA2C, transitions: Transitions) -> None:
     sent = SendGradients(LOSS)(net.requires_grad_(False), transitions, 0, 0)
-    assert (sent.norm, sent.used.any(), sent.gradient.any()) == (0, False, False)
+    assert (sent.norm, sent.has_gradient.any(), sent.gradient.any()) == (0, False, False)
 
 
 def test_integers_among_the_parameters_have_no_place() -> None:
@@ -315,7 +320,7 @@ def test_a_parameter_frozen_since_takes_no_part_in_the_norm() -> None:
 
 def test_a_parameter_thawed_since_waits_for_its_gradient() -> None:
     module, batch = module_and_batch(0.001)
-    batch.payload.used[:, 0] = False
+    batch.payload.has_gradient[:, 0] = False
     apply(GradientParallel(), module, batch)
     assert [parameter.grad is None for parameter in module.net.parameters()] == [True, False, False, False]
 
@@ -372,7 +377,7 @@ class Turns(pl.Callback):
 
 
 def gradients_by_update(mode: str, num_workers: int) -> list[dict[str, torch.Tensor | None]]:
-    """Of five updates that change nothing, on the same resumed_at whatever the mode."""
+    """Of five updates that change nothing, on the same experience whatever the mode."""
     seen = []
 
     class Look(pl.Callback):

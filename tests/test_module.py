@@ -110,7 +110,7 @@ def test_a_network_that_does_not_take_the_datas_bytes_is_refused() -> None:
 
 def test_a_module_of_another_environment_is_told_and_counts_as_the_data_do() -> None:
     module = A3CModule.for_data(data(kwargs={"sutton_barto_reward": True}))
-    message = r"made for kwargs {'sutton_barto_reward': True} instead of {}; what the data play counts"
+    message = r"made for kwargs {'sutton_barto_reward': True} instead of {}; the data module's task is played"
     with pytest.warns(UserWarning, match=message), pytest.warns(UserWarning, match="plays untrained weights"):
         trainer().test(module, datamodule=data(), verbose=False)
     assert module.hparams["task"]["kwargs"] == {}

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from lightning_a3c import A3CModule, networks
+from lightning_a3c import A3CModule
+from lightning_a3c.rl import networks
 from lightning_a3c.rl.networks import MLP, AtariA2C, build_network, orthogonal_init
 
 ATARI = (4, 84, 84)

@@ -7,8 +7,9 @@ import torch
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 
 import tests.scripted  # noqa: F401  registers SeededLength-v0
+from lightning_a3c.environments.atari import AtariConfig
 from lightning_a3c.environments.config import EnvConfig
-from lightning_a3c.environments.making import AtariConfig, make_vector_env
+from lightning_a3c.environments.making import make_vector_env
 from lightning_a3c.environments.task import describe_task
 from lightning_a3c.rl.networks import build_network
 from lightning_a3c.rl.policies import SoftmaxPolicy

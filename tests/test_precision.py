@@ -5,11 +5,9 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor
 
 from lightning_a3c import A3CModule, AutoPrecision, CollectorDataModule, EnvConfig
-from tests.other_device import OTHER, OtherAccelerator, OtherDevice
 
 
 class Watched(A3CModule):
@@ -45,10 +43,10 @@ def test_the_learner_computes_in_bf16_where_the_processor_does(
     assert all(parameter.dtype == torch.float32 for parameter in module.parameters())
 
 
-def test_a_learner_elsewhere_computes_in_float32(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
+def test_a_learner_on_a_gpu_computes_in_float32(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("lightning_a3c.learning.precision.computes_in_bf16", lambda: True)
-    with OtherDevice():
-        module, said = fit(tmp_path, accelerator=OtherAccelerator(), strategy=SingleDeviceStrategy(OTHER), devices=1)
+    module, said = fit(tmp_path, accelerator="gpu", devices=1)
     assert (module.seen, said) == (torch.float32, "32-true")
 
 

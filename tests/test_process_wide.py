@@ -16,8 +16,8 @@ def test_the_last_user_puts_back_what_was_there_before_the_first() -> None:
 
     changed = ProcessWideSetting(change, lambda before: value.__setitem__(0, before))
     first, second = ExitStack(), ExitStack()
-    assert first.enter_context(changed.made()) == "own"
-    assert second.enter_context(changed.made()) == "own"
+    assert first.enter_context(changed.applied()) == "own"
+    assert second.enter_context(changed.applied()) == "own"
     first.close()
     assert value == ["changed"]
     second.close()
@@ -27,6 +27,6 @@ def test_the_last_user_puts_back_what_was_there_before_the_first() -> None:
 def test_an_error_within_it_undoes_the_change() -> None:
     value: list[int] = []
     changed = ProcessWideSetting(lambda: value.append(1), lambda _: value.clear())
-    with pytest.raises(EOFError), changed.made():
+    with pytest.raises(EOFError), changed.applied():
         raise EOFError
     assert value == []

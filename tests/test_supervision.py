@@ -43,11 +43,11 @@ def raised(rank: int, error: str = BAD, place: str = "Traceback:\n") -> Failure:
 
 def test_a_traceback_is_told_once_and_each_exception_with_its_notes() -> None:
     log = FailureLog(Supervision())
-    assert log.tell(raised(0)) == "collector 0 raised:\nTraceback:\nValueError: bad\nin Env-v0, sub-environment 1"
-    assert log.tell(raised(1, "ValueError: worse\nin Env-v0, sub-environment 0")) == (
+    assert log.describe(raised(0)) == "collector 0 raised:\nTraceback:\nValueError: bad\nin Env-v0, sub-environment 1"
+    assert log.describe(raised(1, "ValueError: worse\nin Env-v0, sub-environment 0")) == (
         "collector 1 raised (traceback logged above): ValueError: worse; in Env-v0, sub-environment 0"
     )
-    assert log.tell(raised(1, "KeyError: 3", "Traceback elsewhere:\n")) == (
+    assert log.describe(raised(1, "KeyError: 3", "Traceback elsewhere:\n")) == (
         "collector 1 raised:\nTraceback elsewhere:\nKeyError: 3"
     )
 
@@ -59,7 +59,7 @@ def test_the_summary_gives_failures_that_are_alike_once_with_how_often_they_happ
     who = "collector 0 raised 3 times, collector 1 raised"
     errors = "ValueError: bad\nin Env-v0, sub-environment 1\nValueError: odd"
     assert log.summary() == f"collector 1 died\n{who}:\nTraceback:\n{errors}"
-    log.tell(raised(1))
+    log.describe(raised(1))
     assert log.summary() == f"collector 1 died\n{who} (traceback logged above):\n{errors}"
 
 

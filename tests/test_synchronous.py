@@ -85,7 +85,7 @@ class Delays(pl.Callback):
     def _disturb(self, trainer: pl.Trainer) -> None:
         chance = random.Random(0)
         while self.training:
-            pool = trainer.datamodule._dataset._collectors
+            pool = trainer.datamodule._dataset._backend
             if isinstance(pool, WorkerPool) and pool.pids:
                 pid = chance.choice(pool.pids)
                 os.kill(pid, signal.SIGSTOP)
@@ -142,10 +142,14 @@ def test_states_taken_in_the_middle_of_a_batch_are_refused_instead_of_wrong() ->
     dataset = stream.dataset(A3CModule.for_data(stream).net)
     batches = iter(dataset)
     next(batches)
-    pool = dataset._collectors
+    pool = dataset._backend
     assert isinstance(pool, WorkerPool)
     os.kill(pool.pids[1], signal.SIGSTOP)
-    dataset.is_interrupted = lambda: True
+
+    def interrupt() -> None:
+        raise SIGTERMException
+
+    dataset.check_interrupt = interrupt
     with pytest.raises(SIGTERMException):
         next(batches)
     with pytest.warns(UserWarning, match=r"interrupted in a batch.*begins all episodes anew"):

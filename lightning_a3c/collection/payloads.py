@@ -1,4 +1,4 @@
-"""The seam between the two modes: what a worker makes of its transitions before it sends them.
+"""The seam between the two modes: a worker turns its transitions into what it sends.
 
 Knows no queue and no process.
 """
@@ -18,8 +18,8 @@ from lightning_a3c.rl.types import Gradients, Payload, Transitions
 class MakePayload(Protocol):
     """Turns a worker's transitions into what it sends; `rank` names the worker, `net` has had `update` updates.
 
-    `out` has the payload's shapes and dtypes and lies where it will be sent from; its values mean nothing. A tensor of
-    it that is filled and returned need not be copied there.
+    `out`, if given, is uninitialised memory that the message is sent from, with the payload's shapes and dtypes. A
+    tensor of it that is filled and returned is not copied again.
     """
 
     def __call__(
@@ -38,12 +38,12 @@ def send_transitions(
 class SendGradients:
     """Gradient parallelism: the clipped gradient of the combined loss on the transitions.
 
-    It has a place for every parameter, so that its layout lasts while parameters are frozen and unfrozen. Those that
-    require no gradient now are not differentiated.
+    The flat gradient covers every parameter, so its layout stays the same while parameters are frozen and unfrozen.
+    Frozen parameters are not differentiated.
 
     Args:
         loss: the learner's own loss.
-        max_norm: the gradient's L2 norm is clipped to this, > 0.
+        max_norm: L2 norm that the gradient is clipped to, > 0.
     """
 
     loss: A2CLoss
@@ -59,7 +59,7 @@ class SendGradients:
         found = _gradients(terms.loss_total, parameters)
         sizes = [parameter.numel() for parameter in parameters]
         flat = out.gradient if isinstance(out, Gradients) else torch.empty(1, sum(sizes))
-        # converted straight into place and clipped there: a gradient is larger than the caches, each copy costs
+        # converted straight into `flat` and clipped there: a gradient exceeds the caches, so each copy costs
         for piece, gradient in zip(torch.split(flat[0], sizes), found, strict=True):
             if gradient is None:
                 piece.zero_()
@@ -77,20 +77,20 @@ class SendGradients:
 
 
 def differentiable(net: nn.Module) -> list[nn.Parameter]:
-    """The parameters a flat gradient runs over, in its order: all but integers, frozen or not."""
+    """The parameters that a flat gradient covers, in its order: all but integers, frozen or not."""
     return [parameter for parameter in net.parameters() if parameter.is_floating_point()]
 
 
 def _gradients(loss: Tensor, parameters: list[nn.Parameter]) -> list[Tensor | None]:
-    """Of `loss`, for each of `parameters`; None for those that are frozen or that it does not depend on."""
+    """The gradient of `loss` for each parameter; None where it is frozen or `loss` does not depend on it."""
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     if not trained or not loss.requires_grad:
         return [None] * len(parameters)
-    # autograd.grad leaves .grad alone, so nothing is shared with or left over for anyone
+    # autograd.grad leaves .grad alone, so no gradient is shared or accumulated
     found = iter(torch.autograd.grad(loss, trained, allow_unused=True))
     return [next(found) if parameter.requires_grad else None for parameter in parameters]
 
 
 def clip_scale(norm: Tensor, max_norm: float) -> Tensor:
-    """What brings a gradient of the L2 norm `norm` to at most `max_norm`, as `torch.nn.utils.clip_grad_norm_` does."""
+    """The factor that clips a gradient of L2 norm `norm` to `max_norm`, as in `torch.nn.utils.clip_grad_norm_`."""
     return (max_norm / (norm + 1e-6)).clamp(max=1.0)

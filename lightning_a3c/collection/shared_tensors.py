@@ -18,22 +18,22 @@ _SHARED_MEMORY = Path("/dev/shm")
 
 
 class NoFreeSharedMemory(OSError):
-    """/dev/shm cannot hold what is needed."""
+    """There is too little shared memory."""
 
 
 class SharedTensors:
     """A list of tensors in one anonymous shared mapping.
 
-    The file behind the mapping is unlinked when it is made, so nothing can stay in /dev/shm however
-    the processes end, and all tensors together cost one file descriptor a process. Hand it to a
-    child process as an argument; both then see the same memory.
+    Python unlinks the file behind the mapping as soon as it exists, so nothing stays in /dev/shm however the processes
+    end, and all tensors together cost one file descriptor per process. Pass it to a child process as an argument; both
+    then see the same memory.
 
     Args:
-        templates: their shapes and dtypes are taken, and the values of the tensors start at zero.
-        context: the multiprocessing context whose processes will share it.
+        templates: supply shapes and dtypes; the tensors start at zero.
+        context: the multiprocessing context of the processes that share the memory.
 
     Raises:
-        NoFreeSharedMemory: /dev/shm has too little room.
+        NoFreeSharedMemory: there is too little shared memory.
     """
 
     def __init__(self, templates: Sequence[Tensor], context: BaseContext) -> None:
@@ -62,7 +62,7 @@ class SharedTensors:
 
 
 def require_shared_memory(size: int) -> None:
-    """Raise `NoFreeSharedMemory` unless /dev/shm has `size` free bytes."""
+    """Raise `NoFreeSharedMemory` unless /dev/shm, where the system has it, has `size` free bytes."""
     if not _SHARED_MEMORY.is_dir():
         return
     room = os.statvfs(_SHARED_MEMORY)

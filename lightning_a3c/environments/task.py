@@ -65,7 +65,7 @@ class Task:
     def __str__(self) -> str:
         return ", ".join(f"{f.name} {getattr(self, f.name)}" for f in fields(self))
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The fields as files hold them: a list instead of a tuple, and text instead of what is no plain value."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return values | {"observation_shape": list(self.observation_shape), "kwargs": _plain(self.kwargs)}

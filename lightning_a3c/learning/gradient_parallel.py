@@ -114,8 +114,8 @@ class GradientParallel(pl.Callback):
     def _require_trained(self, parameters: list[torch.nn.Parameter], gradients: Gradients) -> None:
         if gradients.has_gradient.shape[1] != len(parameters):
             raise MisconfigurationException(
-                f"the network has {len(parameters)} parameters, and had {gradients.has_gradient.shape[1]} when training "
-                "began; freeze and unfreeze them instead, and add or replace them between two fits"
+                f"the network has {len(parameters)} parameters, and had {gradients.has_gradient.shape[1]} when "
+                "training began; freeze and unfreeze them instead, and add or replace them between two fits"
             )
         if not any(parameter.requires_grad for parameter in parameters):
             raise MisconfigurationException("all parameters of the network are frozen, so there is nothing to train")

@@ -6,15 +6,13 @@ import errno
 import os
 import select
 import shutil
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import IO
 from zipfile import ZipFile, is_zipfile
 
-_ABANDONED_SECONDS = 600.0  # nobody who still writes pauses for so long
 _FULL_BYTES = 2**16  # a disk with less is full
 _SHARDED = ("meta.pt", "latest", ".metadata")  # one of them is in every folder that Lightning or torch saved shards to
 
@@ -33,7 +31,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path`, of the same suffix, that becomes `path` when the block ends well.
 
     When it does not, what was at `path` stays and the temporary file is removed. The folder is made. A process killed
-    inside the block leaves its temporary file, which later writes into the same folder remove.
+    inside the block leaves its temporary file.
 
     Raises:
         NotWritable: the folder cannot be made, or the file not written.
@@ -42,7 +40,6 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     partial = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(path.parent)
         yield partial
         os.replace(partial, path)
     except OSError as error:
@@ -59,14 +56,6 @@ def _reason(error: OSError, folder: Path) -> str:
     if folder.is_dir() and shutil.disk_usage(folder).free < _FULL_BYTES:
         return os.strerror(errno.ENOSPC)
     return " ".join(str(error).split())
-
-
-def _remove_abandoned(folder: Path) -> None:
-    # by age: process ids mean nothing to other machines that share the folder
-    for partial in folder.glob(".*.partial-[0-9]*"):
-        with suppress(OSError):  # another process may be faster
-            if time.time() - partial.stat().st_mtime > _ABANDONED_SECONDS:
-                partial.unlink()
 
 
 def write_beside(path: str | Path, text: str) -> Path:

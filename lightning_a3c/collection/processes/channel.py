@@ -1,9 +1,9 @@
 """Moving named tuples of tensors from one worker to the learner through shared slots.
 
-Only slot numbers pass through pipes; the tensors stay where the worker wrote them until the learner
-has copied them. One pair of pipes for each worker instead of one queue for all: a queue's lock
-would stay locked for ever if a worker were killed inside it, and a closed pipe tells at once that
-its other end has died. The channel does not know what the fields mean.
+Only slot numbers pass through pipes; tensors stay where the worker wrote them until the learner has copied them. The
+pipe also orders memory: the learner sees a slot's tensors complete once it has read the slot's number. Each worker has
+its own pair of pipes instead of one queue for all: a queue's lock would stay locked for ever if a worker were killed
+holding it, and a closed pipe shows at once that its other end has died. The channel does not know what the fields mean.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from torch import Tensor
 from lightning_a3c.collection.shared_tensors import SharedTensors
 from lightning_a3c.rl.types import map_tensors
 
-_QUESTION = None  # sent instead of a slot's number
+_QUESTION = None  # sent in place of a slot's number
 
 
 class RemoteFailure(Exception):
     """The writing process raised.
 
     Args:
-        traceback: without its last lines, the exception.
-        exception: those lines, notes included.
+        traceback: the traceback without its last lines.
+        exception: those last lines, with notes.
     """
 
     def __init__(self, traceback: str, exception: str) -> None:
@@ -70,17 +70,17 @@ class ChannelWriter:
 
     @property
     def status(self) -> Tensor:
-        """int64 [3], for the reader to look at whenever it likes."""
+        """int64 [3], readable by the learner at any time."""
         return self._slots.status
 
     def wait_for_slot(self, answer: Callable[[], Any] = lambda: None) -> Any:
-        """Block until a message can be sent; call `answer` for what the learner asks while there is no free slot.
+        """Block until a slot is free. Meanwhile send `answer()` whenever the learner asks.
 
         Returns:
-            Where the next message will lie, for parts of it to be made there.
+            The memory of the next message, so that parts of it can be made in place.
 
         Raises:
-            ChannelClosed: no message will be read any more.
+            ChannelClosed: the learner reads no more messages.
         """
         while not self._free:
             try:
@@ -94,17 +94,17 @@ class ChannelWriter:
         return self._slots[self._free[0]]
 
     def send(self, message: Any) -> None:
-        """Copy what of `message` is not there yet into a free slot and announce it; waits for one if needed."""
-        place = self.wait_for_slot()
-        map_tensors(lambda shared, own: own if own is shared else shared.copy_(own), place, message)
+        """Copy the parts of `message` that were not made in place into a free slot, and announce the slot."""
+        slot = self.wait_for_slot()
+        map_tensors(lambda shared, own: own if own is shared else shared.copy_(own), slot, message)
         self._send(self._free.popleft())
 
     def send_failure(self, traceback: str, exception: str) -> None:
-        """Tell the learner why no more messages will come; see `RemoteFailure`."""
+        """Send the reason why no more messages will come; see `RemoteFailure`."""
         self._send((traceback, exception))
 
     def close(self) -> None:
-        """Close this process's copy of the end."""
+        """Close this process's copy of the worker's end."""
         self._connection.close()
 
     def _send(self, what: Any) -> None:
@@ -123,7 +123,7 @@ class ChannelReader:
 
     @property
     def status(self) -> Tensor:
-        """int64 [3], as the writer left them; zeros at first."""
+        """int64 [3], as the worker last wrote it; zeros at first."""
         return self._slots.status
 
     def fileno(self) -> int:
@@ -142,7 +142,7 @@ class ChannelReader:
         return slot, self._slots[slot]
 
     def ask(self, timeout: float) -> Any:
-        """What the worker answers while it waits for a slot; all its messages must have been received, none released.
+        """Ask the worker while it waits for a slot: all its messages must be received, and none released.
 
         Raises:
             EOFError: the worker is gone.

@@ -1,5 +1,8 @@
-"""multiprocessing's fork server, which collector processes are forked from. Standard library only: it can be started
-before anything slow is imported, and imports what workers need meanwhile.
+"""The fork server of multiprocessing, which forks the collector processes.
+
+Standard library only, so that it can start before anything slow is imported and import what workers need meanwhile.
+Uses private names of multiprocessing where there is no public one. Tested with CPython 3.11; when an upgrade changes
+one of them, tests/test_fork_server.py fails first.
 """
 
 from __future__ import annotations
@@ -18,19 +21,19 @@ from multiprocessing.util import Finalize
 from typing import Any
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""What users and schedulers end a run with."""
+"""The signals by which users and schedulers end a run."""
 
-_PATIENCE_SECONDS = 1.0  # with the tracker, which lives as long as any process that was forked from this one
+_PATIENCE_SECONDS = 1.0  # for the resource tracker, which lives as long as any process forked from this one
 
-_ended_by: int | None = None  # the process that ends the server when it exits itself
+_ended_by: int | None = None  # id of the process that ends the server when it exits
 _hiding = threading.RLock()  # held while the script is hidden
 
 
 def start_fork_server() -> ForkServerContext:
-    """Start the server unless it runs; returns the context that processes share memory and pipes by."""
+    """Start the server unless it runs; returns the context for sharing memory and pipes with its processes."""
     global _ended_by
     context = multiprocessing.get_context("forkserver")
-    _leave_to_parent()  # here too: this process may have been forked before this module was imported
+    _leave_to_parent()  # this process may have been forked before this module was imported
     context.set_forkserver_preload(["lightning_a3c.collection.processes.preload"])
     if _ended_by != os.getpid():
         _ended_by = os.getpid()
@@ -45,8 +48,8 @@ def start_fork_server() -> ForkServerContext:
 class ForkedProcess(ForkServerProcess):
     """A process that is forked from the server and does not import the learner's script.
 
-    Importing it would cost each process time and memory, and start a training of its own. A daemonic process may
-    start one, which multiprocessing forbids lest it outlive its parent: it must end by itself when its parent dies.
+    Importing the script would cost time and memory, and run it again. Daemonic processes may start a `ForkedProcess`,
+    which multiprocessing otherwise forbids because it could outlive them: it must exit when its parent dies.
     """
 
     def start(self) -> None:
@@ -59,14 +62,14 @@ class ForkedProcess(ForkServerProcess):
                 super().start()
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is sent to the process: multiprocessing has looked at the script by now, and may wait for seconds."""
+        """The state to send. By now multiprocessing has looked for the script, so it can be shown again."""
         self._changes.close()
         return {name: value for name, value in vars(self).items() if name != "_changes"}
 
 
 @contextmanager
 def _without_stop_signals() -> Iterator[None]:
-    """What this thread starts does not get them: they are the learner's."""
+    """Block the stop signals, so that processes started here inherit the block; the learner handles them."""
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
@@ -76,7 +79,7 @@ def _without_stop_signals() -> Iterator[None]:
 
 @contextmanager
 def _script_hidden() -> Iterator[None]:
-    """Within it multiprocessing finds no script to import. The module stays: other threads may be pickling from it."""
+    """Hide the script from multiprocessing, but keep its module, from which other threads may be pickling."""
     script = vars(sys.modules["__main__"])
     hidden: dict[str, Any] = {name: script[name] for name in ("__file__", "__spec__") if name in script}
     script.pop("__file__", None)
@@ -101,10 +104,10 @@ def _children_allowed() -> Iterator[None]:
 
 
 def _end() -> None:
-    """Wait for multiprocessing's helper processes, which would else outlive this process a little."""
+    """Wait for the helper processes of multiprocessing, which would otherwise outlive this process briefly."""
     forkserver._forkserver._stop()  # type: ignore[attr-defined]
     tracker: Any = resource_tracker._resource_tracker
-    if tracker._pid is None:  # a child of multiprocessing has its parent's, and must leave it alone
+    if tracker._pid is None:  # a child of multiprocessing uses its parent's tracker
         return
     os.close(tracker._fd)
     pid, tracker._pid, tracker._fd = tracker._pid, None, None
@@ -115,9 +118,9 @@ def _end() -> None:
 
 
 def _leave_to_parent() -> None:
-    """Forget a server and a tracker that are a parent's, from which this process was forked.
+    """In a forked process, forget the server and the tracker of its parent.
 
-    They cannot be waited for here, and the parent would wait for the server for as long as this process kept it alive.
+    This process cannot wait for them, and the parent would wait for the server as long as this process keeps it alive.
     """
     server: Any = forkserver._forkserver
     tracker: Any = resource_tracker._resource_tracker

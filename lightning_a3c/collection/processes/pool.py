@@ -1,4 +1,4 @@
-"""Collector processes: start them, take their messages, replace those that fail, end them. No Lightning here."""
+"""Collector processes: starting them, taking their messages, restarting and ending them. Knows no Lightning."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from lightning_a3c.collection.shared_tensors import NoFreeSharedMemory
 from lightning_a3c.collection.shared_weights import SharedWeights
 from lightning_a3c.rl.types import Message, map_tensors
 
-_STOP_SECONDS = 3.0  # for a worker to end by itself before it is killed
-_PATIENCE_SECONDS = 3.0  # for a batch to come after an interruption
-_WATCH_SECONDS = 0.2  # between looks at the workers while waiting for them
+_STOP_SECONDS = 3.0  # until a worker that was told to stop is killed
+_PATIENCE_SECONDS = 3.0  # of waiting for a batch before an interruption counts
+_WATCH_SECONDS = 0.2  # between checks of the workers while waiting for them
 
 _log = logging.getLogger(__name__)
 _open_pools: weakref.WeakSet[WorkerPool] = weakref.WeakSet()
 
 
 class WorkerError(RuntimeError):
-    """A collector process raised, died or hung, and may not be started again."""
+    """A collector process raised, died or hung, and may not be restarted."""
 
 
 class WorkerPool:
@@ -57,7 +57,7 @@ class WorkerPool:
 
     Args:
         job: what every collector does.
-        config: `num_workers` >= 1 of them; `messages_per_batch` and what follows from it plays no part.
+        config: how many workers and slots, and their supervision; `num_workers` >= 1.
         states: where synchronous collectors begin, by rank.
 
     Raises:
@@ -80,17 +80,17 @@ class WorkerPool:
         self._is_synchronous = job.rollout.synchronous
         self._pins = config.pin_memory
         self._states: list[CollectorState | None] = [*states] if states else [None] * config.num_workers
-        self._held: list[tuple[WorkerProcess, int]] = []  # slots that a synchronous pool releases with the next take
+        self._held: list[tuple[WorkerProcess, int]] = []  # slots that a synchronous pool releases in the next take
         self._failures = FailureLog(config.supervision)
-        self._waiting: deque[int] = deque()  # ranks whose channels have something to read, oldest first
+        self._waiting: deque[int] = deque()  # ranks with something to read, oldest first
         template = job.message_template()
         with _os_errors_explained():
             self._workers = [
                 WorkerProcess(rank, template, config.slots_per_worker, context) for rank in range(config.num_workers)
             ]
-        self._watched_at = time.monotonic()  # when the workers were last looked at
+        self._watched_at = time.monotonic()  # when the workers were last checked
         self._is_closed = False
-        self._is_in_batch = False  # a take has begun and not ended
+        self._is_in_batch = False  # inside `take`
         _open_pools.add(self)
         atexit.register(self.close)  # an open pool must not keep the interpreter from ending
 
@@ -102,7 +102,7 @@ class WorkerPool:
 
     @property
     def pids(self) -> list[int]:
-        """Process ids by rank, of those that run now."""
+        """Process ids of the running workers, by rank."""
         return [worker.process.pid for worker in self._workers if worker.process and worker.process.pid]
 
     @property
@@ -145,7 +145,7 @@ class WorkerPool:
             if self._is_synchronous:
                 self._held.append((worker, slot))
             else:
-                worker.release(slot)  # at once: a batch may need more messages than there are slots
+                worker.release(slot)  # at once, since a batch may need more messages than there are slots
         assert batch is not None
         self._is_in_batch = False
         return batch, fill
@@ -161,7 +161,7 @@ class WorkerPool:
             raise WorkerError(f"a collector's state is not available: {error!r}") from error
 
     def close(self) -> None:
-        """End all workers: by closing their channels, and by killing those that do not stop."""
+        """End all workers: close their channels, then kill those that do not stop."""
         atexit.unregister(self.close)
         _open_pools.discard(self)
         self._is_closed = True
@@ -213,7 +213,7 @@ class WorkerPool:
 
     def _fail_hung_workers(self) -> None:
         now, timeout = time.monotonic(), self._failures.supervision.timeout
-        was_suspended = now - self._watched_at > timeout / 2  # as by Ctrl-Z, and the workers with this process
+        was_suspended = now - self._watched_at > timeout / 2  # by Ctrl-Z, say, which stops the workers too
         self._watched_at = now
         for worker in self._workers:
             if not worker.process or worker.rank in self._waiting:
@@ -227,15 +227,15 @@ class WorkerPool:
                 self._fail(worker, f"{name} hangs: it did nothing for {timeout:g} s and is {where}")
 
     def _fail(self, worker: WorkerProcess, reason: str, exception: str = "", traceback: str = "") -> None:
-        """End what is left of the worker and have it started again, or give up."""
+        """End the worker and schedule its restart, or give up."""
         failure = Failure(time.monotonic(), worker.rank, reason, exception, traceback)
         worker.close_channel()
         worker.end(deadline=failure.time)
         if self._is_synchronous:
             raise WorkerError(
                 f"{self._failures.describe(failure)}\n"
-                "No other worker can replace it with data.synchronous, or the result would be another; resume from the "
-                "last checkpoint"
+                "With data.synchronous a replacement would change the result, so the run ends; resume from the last "
+                "checkpoint"
             ) from None
         delay = self._failures.record(failure)
         if delay is None:
@@ -245,7 +245,7 @@ class WorkerPool:
                 f"the last failures:\n{self._failures.summary()}"
             ) from None  # the worker's traceback is in the message
         if _log.isEnabledFor(logging.WARNING):
-            _log.warning("%s\nStarting it again in %g s", self._failures.describe(failure), delay)
+            _log.warning("%s\nRestarting it in %g s", self._failures.describe(failure), delay)
         worker.start_at = failure.time + delay
 
     def _start_due_workers(self) -> None:
@@ -272,9 +272,9 @@ def _os_errors_explained() -> Iterator[None]:
 
 
 def _refusal(error: Exception) -> str:
-    """Why the system does not let a worker start."""
+    """Why the system refuses to start a worker."""
     if isinstance(error, EOFError | ConnectionError):
-        return "the process that it is forked from ended; the system may allow no more processes (`ulimit -u`)"
+        return "the fork server ended; the system may allow no more processes (`ulimit -u`)"
     if isinstance(error, FileNotFoundError) and error.filename is None:
         return "the current folder was removed; change to one that exists"
     out_of_files = isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
@@ -282,7 +282,7 @@ def _refusal(error: Exception) -> str:
 
 
 def _leave_to_parent() -> None:
-    """In a forked child: the workers are its parent's, and must end with it though the child lives."""
+    """In a forked child, let go of the workers: they belong to its parent and must end when it does."""
     for pool in _open_pools:
         pool._abandon()
 

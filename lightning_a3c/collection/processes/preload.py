@@ -1,8 +1,8 @@
-"""What the fork server imports: all that workers need, before anything is forked.
+"""Imported by the fork server: everything that workers need, so that it is imported once and shared.
 
-A collection of garbage writes to all that could be some, which would give each worker copies of the pages that it
-shares with the server: 40 MB of what has been imported and never is garbage. The server forks other processes of the
-learner's program too, if it asks for them: they get what the server was started with.
+Garbage collection writes to every object that it examines, which would copy the shared pages into each worker: 40 MB of
+imported objects that are never garbage. So they are frozen here. Other processes that the learner's program starts
+through the same server get the environment variables that the server was started with.
 """
 
 import gc

@@ -1,5 +1,6 @@
-"""What a worker has in common with the learner, besides what it is sent. The fork server that it comes from was started
-by an earlier fit perhaps, with other settings.
+"""Settings of the learner's process that workers take over.
+
+The fork server may have been started by an earlier fit, under other settings, so workers cannot simply inherit them.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ class ProcessSettings(NamedTuple):
 
     variables: dict[str, str]
     folder: str
-    cores: set[int] | None  # that the process may run on; None where the system does not tell
+    cores: set[int] | None  # that the process may run on; None where the system does not say
     dtype: torch.dtype  # of new tensors
-    is_deterministic: bool  # whether PyTorch must not use algorithms that are not
-    only_warns: bool  # when it does
-    numpy_errors: Any  # what NumPy does about overflow and its like
+    is_deterministic: bool  # whether PyTorch must use deterministic algorithms
+    only_warns: bool  # instead of raising where there is none
+    numpy_errors: Any  # how NumPy treats overflow and other floating-point errors
 
     @classmethod
     def current(cls) -> ProcessSettings:
-        """Those of this process.
+        """The settings of this process.
 
         Raises:
             FileNotFoundError: the current folder was removed.
@@ -43,7 +44,7 @@ class ProcessSettings(NamedTuple):
         )
 
     def apply(self) -> None:
-        """Make them those of this process, a worker."""
+        """Apply them to this process, a worker."""
         variables = self.variables | {_OWN: "1"}
         for name in os.environ.keys() - variables.keys():
             del os.environ[name]
@@ -58,10 +59,10 @@ class ProcessSettings(NamedTuple):
 
 
 def seed_generators(*entropy: int) -> None:
-    """Seed the generators of Python, NumPy and PyTorch that a process has one of each of.
+    """Seed the global generators of Python, NumPy and PyTorch.
 
-    Environments and networks that draw from them would else draw the same numbers in every worker, since all are
-    forked from one process.
+    Workers are forked from one process, so without this, environments and networks that use the global generators
+    would draw the same numbers in every worker.
     """
     for_python, for_numpy, for_torch = (int(seed) for seed in np.random.SeedSequence(entropy).generate_state(3))
     random.seed(for_python)

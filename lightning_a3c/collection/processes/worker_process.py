@@ -1,4 +1,4 @@
-"""One collector process as the learner sees it: started, read, ended. Decides nothing."""
+"""One collector process as the learner sees it: starting, reading and ending it. Decides nothing."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from lightning_a3c.collection.shared_weights import SharedWeights
 from lightning_a3c.environments.checks import CallTracker
 from lightning_a3c.rl.types import Message
 
-_EXIT_SECONDS = 3.0  # for a process whose channel is closed to be gone
+_EXIT_SECONDS = 3.0  # until a process with a closed channel has exited
 
 
 class WorkerProcess:
-    """One collector process and its channel; each start after the first gets a new channel and a fresh seed."""
+    """One collector process and its channel. Each restart gets a new channel and a new seed."""
 
     def __init__(self, rank: int, template: Message, slots: int, context: ForkServerContext) -> None:
         self.rank = rank
         self.process: ForkedProcess | None = None
-        self.start_at = 0.0  # not before
-        self.active_at = 0.0  # when it was last seen to do something, or got room to
-        self._calls = 0  # of its environment, until then
+        self.start_at = 0.0  # do not start before this time
+        self.active_at = 0.0  # when it last sent something, called its environment, or got a free slot
+        self._calls = 0  # to its environment, until then
         self._template = template
         self._slots = slots
         self._context = context
@@ -48,7 +48,7 @@ class WorkerProcess:
         )
         process.start()
         self.process = process
-        self.writer.close()  # or the learner would hold the pipe of a dead worker open
+        self.writer.close()  # otherwise the learner would keep the pipe of a dead worker open
         self._attempts += 1
         self.active_at = time.monotonic()
 
@@ -59,11 +59,11 @@ class WorkerProcess:
 
     def release(self, slot: int) -> None:
         self.active_at = time.monotonic()
-        with suppress(BrokenPipeError, ConnectionResetError):  # it died meanwhile; the next look at it tells
+        with suppress(BrokenPipeError, ConnectionResetError):  # it died; the next `receive` reports that
             self.reader.release(slot)
 
     def note_activity(self) -> None:
-        """Take note if its environment was called since the last look: slow is not hanging."""
+        """Count a new call to its environment as activity: a slow environment does not hang."""
         calls = self._call_tracker.calls
         if calls != self._calls:
             self._calls = calls
@@ -91,7 +91,7 @@ class WorkerProcess:
 
     def end(self, deadline: float) -> None:
         """Wait for the process until `deadline`, then kill it."""
-        process, self.process = self.process, None  # of two threads that end it, as when a program exits, one does
+        process, self.process = self.process, None  # two threads may end it when a program exits; one succeeds
         if process is None:
             return
         process.join(max(0.0, deadline - time.monotonic()))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_a3c.collection.processes.fork_server import ForkedProcess, start
+from lightning_a3c.collection.processes.fork_server import ForkedProcess, start_fork_server
 from lightning_a3c.collection.processes.process_settings import ProcessSettings, seed_generators
 
 
@@ -20,7 +20,7 @@ def tell(settings: ProcessSettings, connection: Connection) -> None:
 
 def in_a_worker() -> ProcessSettings:
     """What `apply` leaves in a process from the fork server."""
-    ours, theirs = start().Pipe()
+    ours, theirs = start_fork_server().Pipe()
     process = ForkedProcess(target=tell, args=(ProcessSettings.current(), theirs), daemon=True)
     process.start()
     told: ProcessSettings = ours.recv()
@@ -31,7 +31,7 @@ def in_a_worker() -> ProcessSettings:
 def test_variables_set_changed_and_removed_after_the_server_was_started_reach_workers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    start()
+    start_fork_server()
     monkeypatch.setenv("SIMULATOR", "1")
     monkeypatch.setenv("OTHER", "ü = 3\n")
     assert in_a_worker().variables == {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -42,7 +42,7 @@ def test_variables_set_changed_and_removed_after_the_server_was_started_reach_wo
 
 
 def test_workers_run_in_the_learners_folder_and_on_its_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    start()
+    start_fork_server()
     monkeypatch.chdir(tmp_path)
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})
@@ -54,7 +54,7 @@ def test_workers_run_in_the_learners_folder_and_on_its_cores(tmp_path: Path, mon
 
 
 def test_workers_compute_with_the_learners_defaults() -> None:
-    start()
+    start_fork_server()
     errors = np.seterr(over="raise")
     torch.set_default_dtype(torch.float64)
     torch.use_deterministic_algorithms(True, warn_only=True)

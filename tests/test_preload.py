@@ -9,14 +9,14 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 # in a process of its own: another test may have started this one's fork server in another way
 PRIVATE_MEMORY = """
-from lightning_a3c.collection.processes.fork_server import start
+from lightning_a3c.collection.processes.fork_server import start_fork_server
 
 collect_garbage = '''
 import gc
 gc.collect()
 connection.send(open("/proc/self/smaps_rollup").read())
 '''
-context = start()
+context = start_fork_server()
 ours, theirs = context.Pipe()
 process = context.Process(target=exec, args=(collect_garbage, {"connection": theirs}))
 process.start()
