@@ -1,4 +1,4 @@
-"""How checkpoints are written and read: whole or not at all, and without executing what is in them."""
+"""Writing checkpoints whole or not at all, and reading them without executing code."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from lightning_a3c.system.files import atomic_write
 
 
 class NotACheckpoint(ValueError):
-    """A file that torch can read holds something else than a checkpoint."""
+    """The file is readable but no checkpoint."""
 
 
 def require_loadable(values: Mapping[str, Any]) -> None:
-    """Raises MisconfigurationException, naming the first of `values` that no checkpoint could give back."""
+    """Raise MisconfigurationException for the first of `values` that a checkpoint could not restore."""
     for name, value in values.items():
         file = BytesIO()
         try:
@@ -35,10 +35,10 @@ def require_loadable(values: Mapping[str, Any]) -> None:
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's own files; a process killed while it saves leaves the previous one.
+    """Lightning's own format; a process killed while saving leaves the previous file.
 
-    Lightning writes to a temporary file first too, but in the folder for temporary files, from which a move
-    to another disk is a copy that can be cut off.
+    Lightning also writes to a temporary file first, but in the system's temporary folder; moving it to another disk is
+    a copy that can be cut off.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
@@ -60,7 +60,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         map_location: Any | None = lambda storage, loc: storage,
         weights_only: bool | None = None,
     ) -> dict[str, Any]:
-        """Tensors and plain values only, whatever was asked for."""
+        """Load tensors and plain values only, whatever `weights_only` says."""
         checkpoint: Any = super().load_checkpoint(path, map_location, weights_only=True)
         if not isinstance(checkpoint, dict) or not {"state_dict", "pytorch-lightning_version"} <= checkpoint.keys():
             raise NotACheckpoint(f"ckpt_path {path} is not a checkpoint of this package, nor any of Lightning's")

@@ -1,4 +1,4 @@
-"""What is played and how it is fed to training, validation, test and prediction: the Lightning data module.
+"""The Lightning data module: environments, and the data that each stage of the trainer gets from them.
 
 Knows nothing of optimizers.
 """
@@ -49,49 +49,45 @@ def _stop_ignoring(entry: Any) -> None:
         warnings.filters.remove(entry)  # type: ignore[attr-defined]  # a list, documented as a sequence
 
 
-_NO_VALIDATION = ProcessWideSetting(_ignore_empty_list, _stop_ignoring)  # Lightning warns of it, but it is meant
+_NO_VALIDATION = ProcessWideSetting(_ignore_empty_list, _stop_ignoring)  # Lightning warns of an intended state
 
 
 class CollectorDataModule(pl.LightningDataModule):
     """Training batches from parallel collectors, and evaluation episodes, for `trainer.fit`.
 
-    Every argument is checked before a process is started.
+    Every argument is checked before a process starts.
 
     Args:
         env: which environment, and how many in each worker; an id stands for `EnvConfig(id)`.
-        num_workers: collector processes; 0 collects in the learner's process, to debug in; "auto" starts one for
-            each core this process may use, 8 at most.
+        num_workers: collector processes. 0 collects in the learner's process, for debugging; "auto" starts one per
+            core that this process may use, at most 8.
         n_steps: N of the return targets.
         discount: γ.
-        micro_batch_size: transitions a worker sends at once; in gradient mode, those it
-            differentiates at once.
-        batch_size: transitions an update learns from, a multiple of `micro_batch_size`.
+        micro_batch_size: transitions that a worker sends, or in gradient mode differentiates, at once.
+        batch_size: transitions per update, a multiple of `micro_batch_size`.
         updates_per_epoch: length of an epoch, Lightning's unit for checkpoints and validation.
-        slots_per_worker: payloads each worker may have under way, being filled or waiting. None shares those of two
-            updates among the workers, so that they go on while the learner takes its time. Fewer lower the
-            policy lag, and keep two or more workers busy as long as the learner is the slower side.
-        synchronous: collectors and learner take turns, so that a seed gives the same run every time, on the same
-            machine, and the policy lag is 0: A2C. Slower, since one waits for the other. `slots_per_worker`
-            has no effect.
-        worker_precision: of the network in the workers. "bf16-true" acts, and in gradient mode differentiates, with
-            rounded weights, in half the time where the processor computes in bfloat16; "auto" takes it there and
-            "32-true" elsewhere. The learner's is `trainer.precision`, or `AutoPrecision` among `trainer.plugins`.
-        worker_device: where the workers' networks compute. On "cuda", say, each worker has a copy of the weights there
-            and acts for all its environments at once; environments always step on the CPU. "auto" tries the CPU and the
-            learner's device for some seconds each before training, and takes the faster; name one instead where
-            `synchronous` runs are to be the same, since which is faster may change.
-        learner_threads: PyTorch threads of this process while workers run; None takes the cores that
-            the workers leave, at least one.
-        supervision: when workers that fail are started again, and when the run ends instead.
+        slots_per_worker: payloads each worker may have under way, being filled or waiting. None shares the payloads of
+            two updates among the workers, so that they need not wait for the learner. Fewer slots lower the policy lag.
+        synchronous: collectors and learner take turns. The policy lag is 0, as in A2C, and on one machine a seed gives
+            the same run every time. Slower, since one side waits for the other. Ignores `slots_per_worker`.
+        worker_precision: precision of the workers' network. "bf16-true" takes half the time where the processor
+            computes in bfloat16, with rounded weights; "auto" chooses it there and "32-true" elsewhere. The learner's
+            precision is `trainer.precision`, or `AutoPrecision` among `trainer.plugins`.
+        worker_device: where the workers' networks compute. On a GPU each worker has a copy of the weights and acts for
+            all its environments at once; environments always step on the CPU. "auto" takes the learner's device,
+            except that many workers in data mode stay on the CPU.
+        learner_threads: PyTorch threads of the learner while workers run; None takes the cores that the workers
+            leave, at least one.
+        supervision: when failed workers are restarted, and when the run ends instead.
         eval_episodes: episodes that `validate` and `test` play.
-        eval_policy: act by sampling, as in training, or take the likeliest action.
-        eval_max_steps: env steps after which `validate` and `test` cut an episode off; it counts with its return so
-            far, which is said. The default is what ALE allows a game, in frames.
+        eval_policy: sample actions as in training, or take the likeliest.
+        eval_max_steps: env steps after which `validate` and `test` cut off an episode, with a warning; it counts with
+            its return so far. The default is ALE's limit in frames.
         predict_observations: NumPy file (`.npy`) of observations [n, *observation_shape] for `predict`.
         validate_in_fit: also validate after each epoch of `fit`.
         seed: of environments and action sampling; None takes PyTorch's, as set by `seed_everything`. Asynchronous
-            workers leave the no-ops that begin an Atari game to chance, unless its actions are sticky: ALE would load
-            the game a second time, and chance decides anyway which weights act.
+            workers do not seed Atari games without sticky actions: ALE would load each game a second time, and
+            asynchronous runs are not reproducible anyway.
     """
 
     def __init__(
@@ -117,7 +113,7 @@ class CollectorDataModule(pl.LightningDataModule):
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        if isinstance(env, str):  # not in the annotation, for which the command line would lose its options of `env`
+        if isinstance(env, str):  # not in the annotation: the command line would lose the options of `env`
             env = EnvConfig(env)
         if not isinstance(env, EnvConfig):
             raise ValueError(f"data.env must be a Gymnasium id or an EnvConfig, got {env!r}")
@@ -158,7 +154,7 @@ class CollectorDataModule(pl.LightningDataModule):
                 "with data.synchronous a micro-batch is whole steps of all environments: data.micro_batch_size must be "
                 f"a multiple of env.num_envs, got {micro_batch_size} and {env.num_envs}"
             )
-        with isolate_rng(include_cuda=False):  # an environment may draw from the process's random numbers
+        with isolate_rng(include_cuda=False):  # an environment may draw from the global generators
             self.task = describe_task(env)
         for remark in playing_notes(env):
             rank_zero_info(remark)
@@ -190,12 +186,12 @@ class CollectorDataModule(pl.LightningDataModule):
 
     @property
     def messages_per_batch(self) -> int:
-        """Payloads that make one update."""
+        """Payloads per update."""
         return self.batch_size // self.micro_batch_size
 
     @property
     def num_predict_observations(self) -> int:
-        """How many `predict_observations` there are."""
+        """Number of observations in `predict_observations`."""
         return 0 if self._observations is None else len(self._observations)
 
     @property
@@ -214,11 +210,11 @@ class CollectorDataModule(pl.LightningDataModule):
         """The training stream for `net`; the caller closes it. Lightning need not be involved.
 
         Args:
-            net: of the learner.
-            first_update: how many updates it has had.
-            pin_memory: put batches where a GPU can copy from by itself while the learner goes on.
-            make_payload: what workers send; None takes the attribute of that name.
-            resumed_at: how much the run has seen, in any unit: another number, other episodes. None takes
+            net: the learner's network.
+            first_update: updates that it has had.
+            pin_memory: place batches where a GPU can copy them while the learner goes on.
+            make_payload: turns transitions into what workers send; None takes the attribute of that name.
+            resumed_at: how far the run is, in any unit; another number gives other episodes. None takes
                 `first_update`.
         """
         make_payload = make_payload or self.make_payload
@@ -270,7 +266,7 @@ class CollectorDataModule(pl.LightningDataModule):
         return self._dataset
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """What is computed with: the learner reads the rest, and would wait for the device to give it back."""
+        """Move only what the device computes with; the learner reads the rest on the CPU."""
         if not isinstance(batch, Batch):
             if self.trainer is not None and self.trainer.predicting:
                 self._check_interrupt()  # Lightning does not look between batches of `predict`

@@ -1,4 +1,4 @@
-"""Sets the checkpoints of an earlier run aside, so that those in a run's own folder are always the newest run's."""
+"""Moving the checkpoints of an earlier run aside, so that a folder's own checkpoints are the newest run's."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _VALUE = r"-?(?:\d+(?:\.\d+)?(?:e[-+]?\d+)?|nan|inf)"  # of a metric in a file n
 
 
 class CheckpointFolders:
-    """The folders that a run writes checkpoints to; claimed while it lives, so that no other run moves its files.
+    """The folders that a run writes checkpoints to, claimed while it lives so that no other run moves its files.
 
-    A claim is a lock on the folder. The system gives it up with the process, however that ends.
+    A claim is a lock on the folder, which the system releases when the process ends, however it ends.
     """
 
     def __init__(self) -> None:
         self._claims: list[int] = []
 
     def open(self, trainer: pl.Trainer) -> None:
-        """Claim the folders and, unless the run is a resumed one, set aside what an earlier run left in them.
+        """Claim the folders and, unless this run was resumed, move aside what an earlier run left in them.
 
-        To be called when training has really begun and nothing has been saved yet.
+        Call it when training has begun and nothing has been saved yet.
 
         Raises:
             NotWritable: a folder cannot be made or changed.
@@ -51,7 +51,7 @@ class CheckpointFolders:
                 rank_zero_info(f"{folder} held the checkpoints of an earlier run; they are in {place} now")
 
     def close(self) -> None:
-        """Give the claims up; may be called twice."""
+        """Release the claims; may be called twice."""
         while self._claims:
             os.close(self._claims.pop())
 
@@ -81,9 +81,9 @@ def set_aside(folder: Path, names: re.Pattern[str]) -> Path | None:
 
 
 def file_names(callback: ModelCheckpoint | None) -> re.Pattern[str]:
-    """Matches what `callback` and `StopWhenSolved` call their checkpoints, and what `test` leaves beside those.
+    """A pattern for the checkpoints of `callback` and `StopWhenSolved`, and for what `test` writes beside them.
 
-    Lightning's own default names match too. Others in the folder are the user's.
+    Lightning's default names match too. All other files are the user's.
     """
     stems = ["solved", "last", _stem("{epoch}-{step}", are_named=True)]
     if callback is not None:

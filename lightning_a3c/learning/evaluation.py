@@ -1,4 +1,4 @@
-"""Playing whole episodes with a fixed policy."""
+"""Playing whole episodes with a fixed policy. Knows nothing of training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lightning_a3c.rl.policies import SoftmaxPolicy
 class Episode(NamedTuple):
     """One episode: finished, or cut off at `max_steps`."""
 
-    episode_return: Tensor  # float32 scalar, unclipped; up to where it was cut off
+    episode_return: Tensor  # float32 scalar, unclipped; up to the cut
     length: Tensor  # int64 scalar, env steps
     is_cut: Tensor  # bool scalar
 
@@ -28,25 +28,25 @@ class Episode(NamedTuple):
 class EvaluationProgress(NamedTuple):
     """How far an evaluation has come."""
 
-    ended: int  # episodes that count, those cut off among them
-    episodes: int  # to be played
-    cut: int
+    ended: int  # episodes that count, including those cut off
+    episodes: int  # in all
+    cut: int  # cut off so far
     env_steps: int  # of all sub-environments together
 
 
 class EvaluationDataset(IterableDataset[Episode]):
     """`episodes` whole episodes in a fixed order: the first one of each sub-environment, then the second ones.
 
-    Every sub-environment plays its own fixed share of the episodes. Taking the first `episodes`
-    that end anywhere would prefer short ones, since long ones are still being played. For the same reason an episode
-    is held back until those before it have ended, so that the first few are a fair sample too.
+    Each sub-environment plays a fixed share of the episodes. Taking the first `episodes` that end anywhere would favour
+    short ones. For the same reason an episode is held back until those before it have ended, so that the first few are
+    a fair sample too.
 
     Args:
-        env: which environment; `num_envs` of it play side by side.
+        env: which environment; `num_envs` of them play side by side.
         net: the policy's network.
-        episodes: how many, >= 1.
+        episodes: number of episodes, >= 1.
         greedy: take the likeliest action instead of sampling.
-        seed: of environments and sampling: the same seed and network give the same episodes.
+        seed: of environments and sampling; the same seed and network give the same episodes.
         max_steps: env steps after which an episode is cut off and counts with its return so far, >= 1; None: never.
         watch: called after each step of the vector environment; may raise.
     """

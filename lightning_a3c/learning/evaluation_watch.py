@@ -1,4 +1,4 @@
-"""Looks after an evaluation that Lightning runs: it hears signals, says what was cut off, and tells callbacks."""
+"""Signals, warnings and progress while Lightning evaluates. Knows no policy."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from lightning_a3c.learning.evaluation import EvaluationProgress
 
 
 class EvaluationWatch:
-    """What an `EvaluationDataset` calls after each step.
-
-    Callbacks of the trainer that have a method `on_evaluation_step(trainer, progress)` are called with it.
+    """Called by an `EvaluationDataset` after each step; calls `on_evaluation_step(trainer, progress)` of callbacks.
 
     Args:
         trainer: runs the evaluation.
@@ -30,14 +28,14 @@ class EvaluationWatch:
         ]
 
     def __call__(self, progress: EvaluationProgress) -> None:
-        """Raises SIGTERMException once the trainer was told to end: Lightning itself looks only between episodes."""
+        """Raise SIGTERMException once the trainer was told to end; Lightning itself checks only between episodes."""
         if self._trainer.received_sigterm:
             raise SIGTERMException
         if progress.cut and not self._has_warned:
             self._has_warned = True
             rank_zero_warn(
                 f"an episode did not end within data.eval_max_steps ({self._max_steps:,}) env steps: it is cut off and "
-                "counts with its return so far, as any other such episode will; raise data.eval_max_steps to play on"
+                "counts with its return so far, as will others; raise data.eval_max_steps to play longer"
             )
         for listener in self._listeners:
             listener(self._trainer, progress)

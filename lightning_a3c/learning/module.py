@@ -53,9 +53,9 @@ class A3CModule(pl.LightningModule):
     >>> action = module.act(torch.zeros(1, 4))
 
     Args:
-        observation_shape: of one observation.
+        observation_shape: shape of one observation.
         num_actions: size of the discrete action space.
-        task: what is played, as `Task.to_dict` gives it; kept in checkpoints. Its `frame_skip` turns env steps into
+        task: description of the environment, as `Task.to_dict` gives it; kept in checkpoints. Its `frame_skip` turns env steps into
             frames.
         network: None, a class path with init_args, a class or function, or a module; see `build_network`. A checkpoint
             cannot rebuild a module, nor a class that cannot be imported: pass it to `load_from_checkpoint` again.
@@ -81,7 +81,7 @@ class A3CModule(pl.LightningModule):
         observation_shape: tuple[int, ...],
         num_actions: int,
         task: dict[str, Any] | None = None,
-        # not NetworkFactory: jsonargparse, which loads what the command line saved, would make a function of a dict
+        # not NetworkFactory: jsonargparse would turn the dict that the command line saves into a function
         network: dict[str, Any] | nn.Module | Any = None,
         orthogonal: bool = False,
         entropy_weight: float = 0.01,
@@ -98,9 +98,9 @@ class A3CModule(pl.LightningModule):
         task = task or protocol
         if max_skipped_in_a_row < 1:
             raise ValueError(f"max_skipped_in_a_row must be >= 1, got {max_skipped_in_a_row}")
-        observation_shape, num_actions = tuple(map(int, observation_shape)), int(num_actions)  # of NumPy, often
+        observation_shape, num_actions = tuple(map(int, observation_shape)), int(num_actions)  # often NumPy's
         if callable(network) and not isinstance(network, nn.Module) and (class_path := class_path_of(network)):
-            network = {"class_path": class_path}  # which a checkpoint can keep
+            network = {"class_path": class_path}  # a checkpoint can keep this
         self.save_hyperparameters(ignore=["protocol", "network"] if callable(network) else ["protocol"])
         bounds = observation_bounds(task)
         self.net = build_network(observation_shape, num_actions, network, self.observation_dtype, bounds)
@@ -111,8 +111,8 @@ class A3CModule(pl.LightningModule):
         self.update_log = UpdateLog()
         self._metric_guard = EpisodeMetricGuard()
         self._counted: object = None  # the stats of the last update
-        self._ended_at = -1  # the batch after which an epoch ended last
-        self._restored: dict[str, Any] = {}  # of the checkpoint that is resumed from
+        self._ended_at = -1  # the batch after which the last epoch ended
+        self._restored: dict[str, Any] = {}  # progress in the checkpoint that this run resumes from
         self.automatic_optimization = mode != "gradient"  # `configure_callbacks` decides where mode is None
         self.frame_skip: int = (task or {}).get("frame_skip", 1)
         self._skipped = NonFiniteCounter(max_skipped_in_a_row)
@@ -131,13 +131,13 @@ class A3CModule(pl.LightningModule):
 
     @property
     def observation_dtype(self) -> torch.dtype:
-        """What the task names, float32 without a task."""
+        """The task's observation dtype; float32 without a task."""
         dtype: torch.dtype = getattr(torch, (self.hparams["task"] or {}).get("observation_dtype", "float32"))
         return dtype
 
     @property
     def hparams_initial(self) -> Any:
-        """What loggers keep: the arguments, but the task of what is really played."""
+        """The arguments, for loggers, with the task that is really played."""
         hparams = super().hparams_initial
         hparams.update(task=self.hparams["task"])
         return hparams
@@ -149,7 +149,7 @@ class A3CModule(pl.LightningModule):
 
     @torch.no_grad()
     def act(self, observations: Tensor, greedy: bool = False) -> Tensor:
-        """[B, *observation_shape] → actions int64 [B], chosen in evaluation mode whatever mode the module is in.
+        """[B, *observation_shape] → actions int64 [B], always chosen in evaluation mode.
 
         Raises:
             ValueError: the network masks every action, or gives NaN.
@@ -166,12 +166,12 @@ class A3CModule(pl.LightningModule):
         monitor = monitor_of(scheduler)
         if monitor is None and isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
             raise ValueError(
-                "lr_scheduler ReduceLROnPlateau does not say what to watch; use the class path "
+                "lr_scheduler ReduceLROnPlateau has no monitor; use the class path "
                 "pytorch_lightning.cli.ReduceLROnPlateau with monitor among its init_args"
             )
         config: LRSchedulerConfigType = {"scheduler": scheduler, "interval": "step" if monitor is None else "epoch"}
         if monitor is not None and self.automatic_optimization:
-            config["reduce_on_plateau"] = False  # stepped here: Lightning leaves out the epoch that is resumed
+            config["reduce_on_plateau"] = False  # `_end_epoch` steps it: Lightning skips the epoch of a resume
         return {"optimizer": optimizer, "lr_scheduler": config}
 
     def configure_callbacks(self) -> list[pl.Callback]:
@@ -196,7 +196,7 @@ class A3CModule(pl.LightningModule):
         return missing
 
     def setup(self, stage: str) -> None:
-        if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # nobody chose another
+        if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # the user chose no other
             self.trainer.strategy.checkpoint_io = AtomicCheckpointIO()
 
     def on_fit_start(self) -> None:
@@ -207,7 +207,7 @@ class A3CModule(pl.LightningModule):
         self.progress.start()
         self.update_log.begin(self.trainer)
         self._metric_guard.begin(self.trainer)
-        # Lightning begins with the end of an epoch, or leaves it out, where a checkpoint is of its last update
+        # resuming from the last update of an epoch, Lightning may repeat or skip the end of that epoch
         metrics, self._ended_at = self._restored.get("metrics", {}), self._restored.get("ended_at", -1)
         forgotten = () if self.progress.returns else OF_EPISODES
         self.trainer.callback_metrics.update(
@@ -219,7 +219,7 @@ class A3CModule(pl.LightningModule):
 
     @property
     def logs_now(self) -> bool:
-        """Whether anyone will see what this update logs; see `UpdateLog.is_seen`."""
+        """Whether anyone reads the metrics of this update; see `UpdateLog.is_seen`."""
         return self.update_log.is_seen(self.trainer)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
@@ -257,11 +257,11 @@ class A3CModule(pl.LightningModule):
         if not norm.isfinite():
             self._skipped.leave_out(f"updates with the gradient norm {norm:g}")
             for parameter in self.parameters():
-                parameter.grad = None  # the optimizer leaves such a parameter, and its own state for it, alone
+                parameter.grad = None  # the optimizer skips such a parameter and keeps its state
         else:
             self._skipped.accept()
             if gradient_clip_val and gradient_clip_algorithm in (None, "norm"):
-                torch.nn.utils.clip_grads_with_norm_(self.parameters(), gradient_clip_val, norm)  # known already
+                torch.nn.utils.clip_grads_with_norm_(self.parameters(), gradient_clip_val, norm)  # reuses the norm
             else:
                 self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
         self.update_log.add(self, "clipping", find)
@@ -281,7 +281,7 @@ class A3CModule(pl.LightningModule):
             self._step_schedulers("epoch", self.current_epoch)
         for config in self.trainer.lr_scheduler_configs:
             monitor, metrics = monitor_of(config.scheduler), self.trainer.callback_metrics
-            if monitor is None or config.reduce_on_plateau:  # which Lightning steps
+            if monitor is None or config.reduce_on_plateau:  # Lightning steps those
                 continue
             if monitor not in metrics:
                 raise MisconfigurationException(
@@ -291,9 +291,9 @@ class A3CModule(pl.LightningModule):
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
         if metric is None:
-            if monitor_of(scheduler) is None:  # else `on_train_epoch_end` sees to it
+            if monitor_of(scheduler) is None:  # otherwise `_end_epoch` steps it
                 scheduler.step()
-        elif self.progress.returns or math.isfinite(metric):  # else no episode has ended: no bad epoch
+        elif self.progress.returns or math.isfinite(metric):  # before the first episode ends, no epoch is bad
             scheduler.step(metric)
 
     @property
@@ -324,7 +324,7 @@ class A3CModule(pl.LightningModule):
         self.log_dict({f"test/{name}": value for name, value in self.evaluated.pop(with_interval=True).items()})
 
     def predict_step(self, batch: Tensor) -> Prediction:
-        """Observations [B, *observation_shape] → the probability of each action, and the value."""
+        """Observations [B, *observation_shape] → probabilities of the actions, and values."""
         logits, values = self.forward(batch)
         require_choice(logits, self._network_name)
         return Prediction(logits.float().softmax(dim=1), values.float())
@@ -380,7 +380,7 @@ class A3CModule(pl.LightningModule):
             self._follow_specs(checkpoint)
 
     def _begin_evaluation(self, command: str) -> None:
-        self.evaluated.reset()  # an evaluation that was interrupted leaves episodes
+        self.evaluated.reset()  # an interrupted evaluation leaves episodes
         if self.trainer.state.fn != "fit" and self.is_untrained:
             rank_zero_warn(
                 f"{command} plays untrained weights: no checkpoint was given and this module has not been trained; "
@@ -485,22 +485,22 @@ class A3CModule(pl.LightningModule):
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
         optimizer.step()  # inside training_step, where Lightning counts it as a global step
-        optimizer.zero_grad()  # the next sum takes their memory
+        optimizer.zero_grad()  # frees the memory for the next sum
         self._step_schedulers("step", self.trainer.fit_loop.batch_idx)
 
     def _step_schedulers(self, interval: str, index: int) -> None:
-        """Those of the interval `index` of which has ended, as Lightning does in automatic optimization."""
+        """Step the schedules whose interval ended with `index`, as Lightning does in automatic optimization."""
         for config in self.trainer.lr_scheduler_configs:
             if config.interval != interval or (index + 1) % config.frequency:
                 continue
-            if not isinstance(config.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):  # which needs a metric
+            if not isinstance(config.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):  # those need a metric
                 self.lr_scheduler_step(config.scheduler, None)
 
     def _end_update(self, batch: Batch, find_terms: Callable[[], LossTerms]) -> None:
-        if batch.stats is not self._counted:  # some optimizers have losses computed again
+        if batch.stats is not self._counted:  # some optimizers compute the loss again
             self._counted = batch.stats
             self.progress.update(batch.stats)
-        lag, fill, restarts = batch.policy_lag, batch.queue_fill, batch.worker_restarts  # the payload is to be freed
+        lag, fill, restarts = batch.policy_lag, batch.queue_fill, batch.worker_restarts  # without the payload, which can then be freed
 
         def find() -> dict[str, float | Tensor]:
             return {
@@ -516,10 +516,10 @@ class A3CModule(pl.LightningModule):
         self.update_log.log_if_seen(self, self.logs_now)
 
     def _is_in(self, *functions: str | None) -> bool:
-        """Whether the trainer's function is one of these; None stands for no trainer."""
+        """Whether the trainer runs one of these functions; None stands for no trainer."""
         try:
             return self.trainer.state.fn in functions
-        except RuntimeError:  # how Lightning says that there is none
+        except RuntimeError:  # there is no trainer
             return None in functions
 
     def _follow_specs(self, checkpoint: dict[str, Any]) -> None:
@@ -532,11 +532,11 @@ class A3CModule(pl.LightningModule):
         if changes.starts_afresh:
             rank_zero_warn(f"the optimizer begins without the checkpoint's moments: {', '.join(changes.differences)}")
         elif changes.differences:
-            rank_zero_info(f"Optimizing otherwise than the checkpoint: {', '.join(changes.differences)}")
+            rank_zero_info(f"Optimizer settings differ from the checkpoint: {', '.join(changes.differences)}")
 
 
 class _LogLastUpdate(pl.Callback):
-    """Has an exception not hide the last update from loggers, and from the names of checkpoints saved for it."""
+    """Logs the last update when an exception ends training, before checkpoints are saved for it."""
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         assert isinstance(pl_module, A3CModule)

@@ -1,4 +1,4 @@
-"""Observations that a file keeps, to be predicted from. Knows no network."""
+"""Reading the observations that `predict` gets. Knows no network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def read_observations(path: str, task: Task) -> np.ndarray:
     """The array in the NumPy file `path`, left on disk: [n, *observation_shape] in the task's dtype.
 
     Raises:
-        ValueError: it cannot be read, or does not look like observations of `task`.
+        ValueError: the file cannot be read, or does not hold observations of `task`.
     """
     try:
         observations: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)

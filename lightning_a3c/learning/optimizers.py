@@ -1,4 +1,4 @@
-"""Optimizer and learning-rate schedule from their specs, and how those of a checkpoint follow specs that have changed.
+"""Building optimizer and schedule from their specs, and resuming a checkpoint with changed specs.
 
 Knows no trainer and no environment.
 """
@@ -20,7 +20,7 @@ _PLATEAU_MEMORY = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
 
 
 class Specs(NamedTuple):
-    """What to optimize with, each as `{"class_path": …, "init_args": {…}}`."""
+    """Optimizer and schedule, each as `{"class_path": …, "init_args": {…}}`."""
 
     optimizer: dict[str, Any]
     lr_scheduler: dict[str, Any] | None
@@ -36,25 +36,25 @@ class Specs(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """How specs in force differ from those of a checkpoint."""
+    """How the current specs differ from those of a checkpoint."""
 
     differences: list[str]
     starts_afresh: bool
-    """The optimizer cannot use what the checkpoint's kept."""
+    """The optimizer cannot use the moments in the checkpoint."""
 
 
 def monitor_of(scheduler: object) -> str | None:
-    """The metric a schedule watches; None for one that counts updates."""
+    """The metric that a schedule watches; None if it counts updates."""
     monitor: str | None = getattr(scheduler, "monitor", None)
     return monitor
 
 
 def follow(checkpoint: dict[str, Any], theirs: Specs, ours: Specs) -> Changes:
-    """Make `checkpoint`, which was trained with `theirs`, restore what goes on with `ours`.
+    """Change `checkpoint`, trained with the specs `theirs`, so that it resumes with the specs `ours`.
 
-    The optimizer keeps its moments unless its class changes, or what it keeps for each parameter. A schedule that
-    counts updates stands where it would be after as many; a plateau schedule keeps what it has seen. Without
-    differences the checkpoint is left alone, and so is one whose optimizers were not built from specs.
+    The optimizer keeps its moments unless its class, or the state it keeps per parameter, changes. A schedule that
+    counts updates is advanced to the checkpoint's update; a plateau schedule keeps its memory. A checkpoint stays as it
+    is if nothing differs, or if its optimizers were not built from specs.
 
     Raises:
         ValueError: `ours` cannot be built, or its schedule is shorter than the checkpoint's run.
@@ -95,7 +95,7 @@ def _one_parameter() -> list[nn.Parameter]:
 
 
 def _try_build(specs: Specs) -> tuple[Optimizer | None, LRScheduler | None]:
-    """None for a class that cannot be had any more, or does not go with the others."""
+    """Like `build`, but None if a class is gone or does not fit the others."""
     try:
         return specs.build(_one_parameter())
     except ValueError:
@@ -130,7 +130,7 @@ def _watches(schedule: object) -> tuple[str | None, str | None]:
 
 
 def _kept(specs: Specs) -> set[str]:
-    """Names of what the optimizer keeps for each parameter."""
+    """Names of the state that the optimizer keeps per parameter."""
     optimizer, _ = specs._replace(lr_scheduler=None).build(parameters := _one_parameter())
     parameters[0].grad = torch.zeros(1)
     optimizer.step(lambda: 0.0)
@@ -139,7 +139,7 @@ def _kept(specs: Specs) -> set[str]:
 
 def _fast_forward(optimizer: Optimizer, schedule: LRScheduler, updates: int) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the optimizer is not stepped, and schedules made of others use what is old
+        warnings.simplefilter("ignore")  # about the optimizer, which is not stepped here, and about deprecated calls
         try:
             for _ in range(updates):
                 schedule.step()

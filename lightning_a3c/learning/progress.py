@@ -1,4 +1,4 @@
-"""How far a run has come, in the units users think in. Plain numbers, kept in checkpoints."""
+"""Progress of a run in the units that users think in: plain numbers, kept in checkpoints."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from lightning_a3c.rl.types import RolloutStats
 
 WINDOW = 100  # episodes in the headline mean
-_RATE_UPDATES = 50  # updates that the speed is measured over
+_RATE_UPDATES = 50  # updates over which the speed is measured
 
 
 class Progress:
@@ -40,7 +40,7 @@ class Progress:
         self._ticks.append((now, self.env_steps))
 
     def reset_window(self) -> None:
-        """Begin the window anew, for another environment; the counts go on."""
+        """Empty the window of episodes, for another task; the counts go on."""
         self.returns.clear()
         self.lengths.clear()
 
@@ -56,7 +56,7 @@ class Progress:
         return sum(self.returns) / len(self.returns) if self.returns else None
 
     def metrics(self, frame_skip: int) -> dict[str, float]:
-        """What to log; nothing about episodes before the first."""
+        """The values to log; those of episodes only once one has ended."""
         metrics = {
             "train_seconds": self.train_seconds,
             "steps/s": self.steps_per_second,

@@ -42,7 +42,7 @@ class StopWhenSolved(pl.Callback):
         if len(progress.returns) < WINDOW or progress.mean_return is None or progress.mean_return <= self.bound:
             return
         if self._has_stopped:
-            return  # training goes on until it has had its min_steps or min_epochs
+            return  # training goes on until min_steps or min_epochs
         trainer.should_stop = self._has_stopped = True
         frames = progress.env_steps * pl_module.frame_skip
         rank_zero_info(
@@ -79,10 +79,10 @@ class StopAfterEnvSteps(pl.Callback):
 
 
 class StopOnSignal(pl.Callback):
-    """End training orderly at SIGUSR1 too, which SLURM and others announce an end with, and at a second Ctrl-C at once.
+    """End training orderly at SIGUSR1 too, by which SLURM announces a time limit; a second Ctrl-C ends it at once.
 
-    Lightning itself stops at SIGTERM and at Ctrl-C, after `on_exception` hooks such as that of
-    `ModelCheckpoint(save_on_exception=True)`; at SIGUSR1 only where it requeues SLURM jobs by itself.
+    Lightning itself stops at SIGTERM and Ctrl-C, after hooks such as that of `ModelCheckpoint(save_on_exception=True)`.
+    It handles SIGUSR1 only where it requeues SLURM jobs.
     """
 
     def __init__(self) -> None:
@@ -91,8 +91,8 @@ class StopOnSignal(pl.Callback):
         self._previous: Any = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        # Lightning's handler logs before it takes note of SIGTERM. Where that interrupts the writing of another log
-        # line, Python raises, logging swallows the error, and the signal would be lost.
+        # Lightning's handler logs before it notes SIGTERM. If it interrupts the writing of another log line, Python
+        # raises, logging swallows the error, and the signal is lost.
         logging.getLogger("pytorch_lightning.trainer.connectors.signal_connector").setLevel(logging.WARNING)
         if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
             self._previous = signal.signal(signal.SIGUSR1, self._stop)
@@ -108,4 +108,4 @@ class StopOnSignal(pl.Callback):
 
     def _stop(self, number: int, frame: object) -> None:
         self.received = signal.Signals(number)
-        os.kill(os.getpid(), signal.SIGTERM)  # Lightning's way out
+        os.kill(os.getpid(), signal.SIGTERM)  # which Lightning handles

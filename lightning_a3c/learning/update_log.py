@@ -1,4 +1,7 @@
-"""What updates find: logged where someone looks, and of the last one always. Knows no loss and no environment."""
+"""Logging the metrics of updates: only where someone reads them, and always those of the last update.
+
+Knows no loss and no environment.
+"""
 
 from __future__ import annotations
 
@@ -17,26 +20,26 @@ from lightning_a3c.learning.optimizers import monitor_of
 Metrics = Mapping[str, float | Tensor]
 
 OF_EPISODES = ("return", "return_100", "episode_length")
-"""Metrics that have no value before an episode ends."""
+"""Metrics that have no value before the first episode ends."""
 
 _ON_BAR = ("steps/s", "return_100")
 
 
 class UpdateLog:
-    """Logs the metrics of an update if anyone will see them, and else keeps them, since the update may be the last.
+    """Logs the metrics of an update if anyone reads them. Otherwise keeps them, since the update may be the last.
 
-    Twenty metrics cost a tenth of a small update, so those that nobody sees are not even computed.
+    Twenty metrics cost a tenth of a small update, so metrics that nobody reads are not computed.
     """
 
     def __init__(self) -> None:
-        self._found: dict[str, Callable[[], Metrics]] = {}  # of the last update, by what found it
-        self._late: set[str] = set()  # what is found only after the rest was logged
-        self._place = 0, 0  # its step and epoch, as loggers have them
-        self._is_logged = self._is_written = True  # whether callbacks and loggers know it
+        self._found: dict[str, Callable[[], Metrics]] = {}  # of the last update, by source
+        self._late: set[str] = set()  # sources that come after the rest was logged
+        self._place = 0, 0  # step and epoch of the last update, as loggers count them
+        self._is_logged = self._is_written = True  # whether callbacks and loggers have it
         self._logs_always = False
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_found": {}}  # functions of tensors, for copies of the module
+        return self.__dict__ | {"_found": {}}  # copies of the module need no functions of old tensors
 
     def begin(self, trainer: pl.Trainer) -> None:
         """Training begins."""
@@ -54,10 +57,10 @@ class UpdateLog:
         )
 
     def is_seen(self, trainer: pl.Trainer) -> bool:
-        """Whether anyone will see what this update logs, as far as that is known before it ends.
+        """Whether anyone reads the metrics of this update, as far as that is known before it ends.
 
-        Loggers will as often as they are told to. Monitors see the first and last update of an epoch, the last before
-        a validation and the last of training.
+        Loggers read at their interval. Monitors read the first and last update of an epoch, the last before a
+        validation and the last of training.
         """
         if trainer.barebones:
             return False
@@ -71,18 +74,18 @@ class UpdateLog:
         return (batches + 1) % trainer.val_check_batch == 0
 
     def keep(self, source: str, find: Callable[[], Metrics]) -> None:
-        """What `source` found in the update under way."""
+        """Store the metrics of `source` for the current update."""
         self._found[source] = find
 
     def add(self, module: pl.LightningModule, source: str, find: Callable[[], Metrics]) -> None:
-        """Like `keep`, after `log_if_seen`: log it too, if the rest was logged."""
+        """Store metrics that come after `log_if_seen`, and log them if the rest was logged."""
         self._found[source] = find
         self._late.add(source)
         if self._is_logged:
             _log(module, find())
 
     def log_if_seen(self, module: pl.LightningModule, is_seen: bool) -> None:
-        """The update is made, but for what is added later."""
+        """End the current update, except for what `add` brings later."""
         self._place = logger_step(module.trainer), module.current_epoch
         self._is_logged = False
         for source in self._late:  # of the update before
@@ -91,14 +94,14 @@ class UpdateLog:
             self._log_found(module)
 
     def end_batch(self, module: pl.LightningModule) -> None:
-        """All callbacks have seen the update; some may have decided just now that it was the last."""
+        """All callbacks have handled the update; one of them may have made it the last."""
         trainer = module.trainer
         self._is_written = loggers_are_due(trainer)
         if not self._is_logged and (self._is_written or trainer.received_sigterm):
             self._log_found(module)
 
     def end(self, module: pl.LightningModule) -> None:
-        """Training ends: tell callbacks and loggers of the last update what they do not know yet."""
+        """Training ends: give callbacks and loggers the metrics of the last update that they lack."""
         trainer, (step, epoch) = module.trainer, self._place
         if trainer.barebones or not self._found:
             return
@@ -120,16 +123,16 @@ class UpdateLog:
 
 
 class EpisodeMetricGuard:
-    """Lets checkpoints, early stopping and schedules watch what comes of episodes before the first one ends.
+    """Lets checkpoints, early stopping and schedules monitor episode metrics before the first episode ends.
 
-    Lightning raises where a watched metric is missing, so it is NaN until then. A checkpoint takes that as the worst
-    value; early stopping would end training, and is held meanwhile.
+    Lightning raises if a monitored metric is missing, so it is NaN until then. Checkpoints treat NaN as the worst
+    value; early stopping would end training, so it is held.
     """
 
     def __init__(self) -> None:
         self.awaited: frozenset[str] = frozenset()
-        """The metrics that are watched."""
-        self._stoppers: list[tuple[EarlyStopping, bool]] = []  # with their `check_finite`
+        """The episode metrics that something monitors."""
+        self._stoppers: list[tuple[EarlyStopping, bool]] = []  # each with its `check_finite`
 
     def begin(self, trainer: pl.Trainer) -> None:
         """Training begins."""
@@ -142,14 +145,14 @@ class EpisodeMetricGuard:
 
     @property
     def placeholders(self) -> dict[str, float]:
-        """What to log of an episode while none has ended."""
+        """Values to log while no episode has ended."""
         return dict.fromkeys(self.awaited, math.nan)
 
     def hold(self, until: bool) -> None:
-        """Before a check of early stopping: have it wait until an episode has ended."""
+        """Before early stopping checks: hold it until an episode has ended."""
         for stopper, check_finite in self._stoppers:
             stopper.check_finite = check_finite and until
-            stopper.wait_count = max(0, stopper.wait_count) if until else -2  # which the check raises by one
+            stopper.wait_count = max(0, stopper.wait_count) if until else -2  # the check adds one
 
     def end(self) -> None:
         """Training ends."""
