@@ -136,6 +136,20 @@ def headings(page: Path) -> set[str]:
     return {re.sub(r"[\s]+", "-", re.sub(r"[^\w\s-]", "", title).strip().lower()) for title in titles}
 
 
+def test_troubleshooting_quotes_messages_as_they_are() -> None:
+    """The parts of each message between its ellipses, apart from those of PyTorch Lightning and the system."""
+    package = Path(lightning_a3c.__file__).parent
+    source = "".join(path.read_text() for path in package.rglob("*.py"))
+    source = re.sub(r'"\s*\n\s*f?"', "", source)  # texts over several lines
+    page = (ROOT / "docs/troubleshooting.md").read_text().split("## It learns slowly")[0]
+    cells = re.findall(r"^\| (`.+?) \|", page, flags=re.MULTILINE)
+    assert len(cells) > 10
+    others = ("Too many open files", "gradient clipping is not supported for manual optimization", "in step of")
+    for message in [message for cell in cells for message in re.findall("`(.+?)`", cell) if " " in message]:
+        for part in [part.strip() for part in message.split("…")]:
+            assert part in source or part.endswith(others), part
+
+
 def test_configuration_names_every_config() -> None:
     named = re.findall(r"^\| `configs/(\w+\.yaml)`", (ROOT / "docs/configuration.md").read_text(), flags=re.MULTILINE)
     assert sorted(named) == sorted(os.listdir(ROOT / "configs"))
