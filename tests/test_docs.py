@@ -86,7 +86,8 @@ def test_every_command_line_and_configuration_parses(
     configs = [tmp_path / f"block_{number}.yaml" for number, _ in enumerate(blocks(page, "yaml"))]
     for config, text in zip(configs, blocks(page, "yaml"), strict=True):
         config.write_text(text)
-    lines = dict.fromkeys(command_lines(page, "lightning-a3c"))
+    earlier = {line for other in PAGES[: PAGES.index(page)] for line in command_lines(other, "lightning-a3c")}
+    lines = dict.fromkeys(line for line in command_lines(page, "lightning-a3c") if line not in earlier)
     for line in [*lines, *(f"fit --config {config.name}" for config in configs)]:
         args = shlex.split(line, comments=True)
         if len(args) < 2:  # a mere name, in prose
