@@ -72,7 +72,7 @@ def write_report(run: Run, path: str | Path) -> None:
         UnreadableRun: what the run left is damaged.
     """
     results, video = run.test_results, run.video
-    environment = Environment(loader=PackageLoader("lightning_a3c", "."), autoescape=True, undefined=StrictUndefined)
+    environment = Environment(loader=PackageLoader("lightning_a3c.viewing", "."), autoescape=True, undefined=StrictUndefined)
     figures = {title: _data_uri("image/svg+xml", to_svg(figure)) for title, figure in report_figures(run).items()}
     try:
         page = environment.get_template("report.html").render(
