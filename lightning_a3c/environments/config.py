@@ -1,28 +1,25 @@
-"""Which environment is played, as plain values. Builds nothing."""
+"""The environment to train in, as plain values. Builds nothing."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
 
-from lightning_a3c.environments.atari import (
-    AtariConfig,
-)
+from lightning_a3c.environments.atari import AtariConfig
 
 
 @dataclass(frozen=True)
 class EnvConfig:
-    """Which environment, and how many of it in one process.
+    """Which environment, and how many of them per process.
 
     Args:
         id: any Gymnasium id with a discrete action space; `module:Id` imports `module` first.
-        num_envs: environments stepped together by one worker.
-        clip_rewards: learn from the sign of the reward; reported returns are never clipped.
-            None clips on Atari only.
-        kwargs: passed to the environment's constructor (not for Atari ids).
-        atari: preprocessing of Atari ids; refused for others unless left at its defaults.
-        num_threads: threads of a worker that step its environments, on Atari only. More than one pays where there are
-            fewer workers than cores; what is played does not depend on it.
+        num_envs: environments that one worker steps together.
+        clip_rewards: learn from the sign of the reward; reported returns are never clipped. None clips on Atari only.
+        kwargs: arguments of the environment's constructor; not for Atari ids.
+        atari: preprocessing of Atari ids; for others it must keep its defaults.
+        num_threads: threads with which a worker steps its environments, on Atari only. More than one pays where
+            workers are fewer than cores; results do not depend on it.
     """
 
     id: str = "CartPole-v1"

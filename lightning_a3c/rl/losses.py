@@ -11,12 +11,12 @@ from torch.nn import functional as F
 
 
 class LossTerms(NamedTuple):
-    """The combined loss and what to watch beside it; every field is a float32 scalar."""
+    """The combined loss, its parts, and diagnostics; every field is a float32 scalar."""
 
-    loss_total: Tensor  # the one that is differentiated
+    loss_total: Tensor  # what the optimizer minimises
     loss_policy: Tensor
-    loss_value: Tensor  # before its weight
-    loss_entropy: Tensor  # after its weight
+    loss_value: Tensor  # unweighted
+    loss_entropy: Tensor  # weighted
     entropy: Tensor  # of π, in nats
     advantage: Tensor  # mean of R − V
     value: Tensor  # mean of V
@@ -25,7 +25,7 @@ class LossTerms(NamedTuple):
 
 
 def policy_loss(log_probs: Tensor, actions: Tensor, advantages: Tensor) -> Tensor:
-    """−mean(A · log π(a|o)), the policy gradient's surrogate (Mnih et al. 2016, section 4).
+    """−mean(A · log π(a|o)), the surrogate loss of the policy gradient (Mnih et al. 2016, section 4).
 
     Args:
         log_probs: float32 [B, A], log π(·|o).
@@ -39,9 +39,9 @@ def policy_loss(log_probs: Tensor, actions: Tensor, advantages: Tensor) -> Tenso
 def mean_entropy(log_probs: Tensor) -> Tensor:
     """Mean entropy −Σ_a π log π over the batch, in nats; log_probs: float32 [B, A].
 
-    Actions that are masked, log π = −∞, add nothing to it and get no gradient from it.
+    Masked actions (log π = −∞) contribute neither entropy nor gradient.
     """
-    probabilities = log_probs.exp()  # first: autograd sums the two gradients in the order of their making
+    probabilities = log_probs.exp()  # before `finite`: the order decides how autograd sums gradients
     finite = log_probs.clamp_min(torch.finfo(log_probs.dtype).min)  # 0 · −∞ would be NaN
     return -(probabilities * finite).sum(dim=1).mean()
 
@@ -57,14 +57,14 @@ def explained_variance(values: Tensor, returns: Tensor) -> Tensor:
 class A2CLoss:
     """L = value_weight · MSE(V, R) − mean(A · log π(a|o)) − entropy_weight · H(π), A = R − V.
 
-    Means over the batch; A carries no gradient (Mnih et al. 2016, section 4). Learner and gradient
-    workers call the same object.
+    All terms are batch means, and no gradient flows through A (Mnih et al. 2016, section 4). Learner and gradient
+    workers compute the same loss.
 
     Args:
-        entropy_weight: β ≥ 0.
+        entropy_weight: β, >= 0.
         value_weight: weight of the critic's error, > 0.
-        final_entropy_weight: what β falls or rises to, on a straight line; None keeps it constant.
-        entropy_updates: updates until β is there, >= 1; given with `final_entropy_weight`, or not.
+        final_entropy_weight: β after `entropy_updates`, approached linearly; None keeps β constant.
+        entropy_updates: updates until β is `final_entropy_weight`, >= 1; set both or neither.
     """
 
     entropy_weight: float = 0.01
@@ -79,7 +79,7 @@ class A2CLoss:
                 raise ValueError(f"{name} must be >= 0, got {value}")
         if (self.final_entropy_weight is None) != (self.entropy_updates is None):
             raise ValueError(
-                "final_entropy_weight and entropy_updates need each other, "
+                "set both final_entropy_weight and entropy_updates, or neither, "
                 f"got {self.final_entropy_weight} and {self.entropy_updates}"
             )
         if self.entropy_updates is not None and self.entropy_updates < 1:
@@ -102,10 +102,10 @@ class A2CLoss:
             values: float32 or bfloat16 [B], V(o).
             actions: int64 [B].
             returns: float32 [B], targets R.
-            update: how many were made before this one; β may depend on it.
+            update: updates made so far, for the schedule of β.
 
         Raises:
-            ValueError: a shape does not fit. [B, 1] values would broadcast to [B, B] in silence.
+            ValueError: the shapes do not match; values [B, 1] would silently broadcast to [B, B].
         """
         batch = logits.shape[:1]
         if logits.ndim != 2 or not values.shape == actions.shape == returns.shape == batch:
@@ -113,7 +113,7 @@ class A2CLoss:
                 f"logits {tuple(logits.shape)}, values {tuple(values.shape)}, actions {tuple(actions.shape)} "
                 f"and returns {tuple(returns.shape)} do not fit: [B, A], [B], [B] and [B] are needed"
             )
-        logits, values = logits.float(), values.float()  # autocast gives bf16, too coarse for means and logarithms
+        logits, values = logits.float(), values.float()  # autocast gives bfloat16, too coarse for means and logarithms
         log_probs = logits.log_softmax(dim=1)
         advantages = (returns - values).detach()
         entropy = mean_entropy(log_probs)

@@ -1,4 +1,4 @@
-"""Acting: from observations to actions and values. The only place that knows how actions are drawn."""
+"""Acting: from observations to actions and values. Only this module samples actions."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def choose_actions(
     network: str = "the network",
     row: str = "observation",
 ) -> Tensor:
-    """Actions int64 [B], sampled from softmax(logits [B, A]) or the likeliest; `require_choice` says what is wrong."""
-    if greedy or logits.device.type != "cpu":  # argmax takes anything, and a GPU is lost to the process afterwards
+    """Actions int64 [B], sampled from softmax(logits [B, A]) or the likeliest; raises as `require_choice` does."""
+    if greedy or logits.device.type != "cpu":  # argmax accepts NaN, and on a GPU the error would break CUDA for good
         require_choice(logits, network, row)
     if greedy:
         return logits.argmax(dim=1)
@@ -38,12 +38,12 @@ def choose_actions(
 
 
 def require_choice(logits: Tensor, network: str = "the network", row: str = "observation") -> None:
-    """Raise ValueError unless each row of logits [B, A] is a distribution; −∞ masks an action, but not all of them.
+    """Raise ValueError unless each row of logits [B, A] defines a distribution; −∞ may mask all actions but one.
 
     Args:
-        logits: of the network.
-        network: what the message calls it.
-        row: what the message calls a row.
+        logits: output of the network.
+        network: the network's name in the message.
+        row: the name of a row in the message.
     """
     wrong = (~logits.amax(dim=1).isfinite()).nonzero().flatten().tolist()
     if wrong:
@@ -54,13 +54,13 @@ def require_choice(logits: Tensor, network: str = "the network", row: str = "obs
 
 
 class SoftmaxPolicy:
-    """Samples from softmax(logits), or takes the likeliest action.
+    """Samples actions from softmax(logits), or takes the likeliest.
 
-    Raises ValueError where the logits are no distribution, naming the network and the sub-environment.
+    Raises ValueError, with network and sub-environment, for logits that define no distribution.
 
     Args:
         net: observations [B, …] → (logits [B, A], values [B]).
-        seed: of the sampling; the global random state is neither read nor changed.
+        seed: seed of the sampling; the global random state is neither read nor changed.
         greedy: take argmax instead of sampling.
     """
 
@@ -71,7 +71,7 @@ class SoftmaxPolicy:
 
     @property
     def generator_state(self) -> Tensor:
-        """State of the sampling, uint8; settable."""
+        """State of the generator that samples, uint8; settable."""
         return self._generator.get_state()
 
     @generator_state.setter
