@@ -71,23 +71,23 @@ class Recycles(gymnasium.Env[Any, Any]):
         return self.array, self.pays[0], False, False, {}
 
 
-gymnasium.register("Gives-v0", entry_point="tests.test_env_checks:Gives", disable_env_checker=True)
+gymnasium.register("Gives-v0", entry_point="tests.test_environment_checks:Gives", disable_env_checker=True)
 gymnasium.register(
     "Recycles-v0",
-    entry_point="tests.test_env_checks:Recycles",
+    entry_point="tests.test_environment_checks:Recycles",
     max_episode_steps=3,
     disable_env_checker=True,  # it would complain
 )
-gymnasium.register("Observed-v0", entry_point="tests.test_env_checks:Observed", disable_env_checker=True)
+gymnasium.register("Observed-v0", entry_point="tests.test_environment_checks:Observed", disable_env_checker=True)
 
 
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ("reward", "step gave the reward nan"),
-        ("shape", r"step gave an observation float32 \(2,\), its space is float32 \(1,\)"),
-        ("dtype", r"step gave an observation int64 \(1,\), its space is float32 \(1,\)"),
-        ("nan", "step gave an observation with NaN or infinite numbers"),
+        ("reward", "step returned the reward nan"),
+        ("shape", r"step returned an observation float32 \(2,\), its space is float32 \(1,\)"),
+        ("dtype", r"step returned an observation int64 \(1,\), its space is float32 \(1,\)"),
+        ("nan", "step returned an observation with NaN or infinite numbers"),
     ],
 )
 def test_what_an_environment_must_not_give_is_named_where_it_happens(what: str, message: str) -> None:
@@ -196,7 +196,7 @@ def test_a_finite_number_is_a_reward_in_whatever_form(reward: Any) -> None:
     "reward", [None, "1", np.nan, -np.inf, 1e39, 10**400, 1j, [1.0, 2.0], np.zeros(2), np.zeros(0), {}, np.array("1")]
 )
 def test_anything_else_is_refused_with_the_environments_name(reward: Any) -> None:
-    with pytest.raises(BadEnvironment, match=r"^Gives-v0, sub-environment 0: step gave the reward .*no finite number"):
+    with pytest.raises(BadEnvironment, match=r"^Gives-v0, sub-environment 0: step returned the reward .*no finite"):
         step_once(steps=[{"reward": reward}])
 
 
@@ -209,7 +209,7 @@ def test_an_end_is_true_in_whatever_form(flag: Any) -> None:
 @pytest.mark.parametrize("flag", [None, "yes", 2, np.nan, [True, False]])
 @pytest.mark.parametrize("which", ["terminated", "truncated"])
 def test_an_end_that_is_neither_true_nor_false_is_refused(which: str, flag: Any) -> None:
-    with pytest.raises(BadEnvironment, match=f"sub-environment 0: step gave {which} .* neither true nor false"):
+    with pytest.raises(BadEnvironment, match=f"sub-environment 0: step returned {which} .* neither true nor false"):
         step_once(steps=[{which: flag}])
 
 
@@ -244,7 +244,7 @@ def test_a_lost_life_is_all_that_is_read_of_info() -> None:
     ],
 )
 def test_a_number_below_its_space_is_not_coded_as_another(space: Any, observation: Any) -> None:
-    with pytest.raises(BadEnvironment, match=r"sub-environment 0: step gave the observation .* its space is"):
+    with pytest.raises(BadEnvironment, match=r"sub-environment 0: step returned the observation .* its space is"):
         step_once(steps=[{"observation": observation}], space=space, first=space.sample())
 
 
@@ -257,6 +257,6 @@ def test_a_number_in_a_dict_that_is_not_finite_is_named() -> None:
 def test_a_key_that_is_missing_from_a_dict_is_named() -> None:
     space = spaces.Dict(a=spaces.Box(0, 1, (2,)))
     with pytest.raises(
-        BadEnvironment, match=r"step gave the observation \{'b': 1\}, which does not fit its space Dict"
+        BadEnvironment, match=r"step returned the observation \{'b': 1\}, which does not fit its space Dict"
     ):
         step_once(steps=[{"observation": {"b": 1}}], space=space, first=space.sample())

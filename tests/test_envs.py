@@ -290,7 +290,7 @@ def test_observations_that_are_no_arrays_with_an_axis_are_refused(space):
         observation_space, action_space = space, spaces.Discrete(2)
 
     gymnasium.register("Odd-v0", entry_point=Odd)
-    with pytest.raises(ValueError, match=r"'Odd-v0' has the observation space .*at least one axis are needed"):
+    with pytest.raises(ValueError, match=r"'Odd-v0' has the observation space .*at least one axis"):
         describe_task(EnvConfig(id="Odd-v0"))
     del gymnasium.registry["Odd-v0"]
 
@@ -542,12 +542,12 @@ class Faulty(gymnasium.Env):
         ("make", "env.id 'Faulty-v0' cannot be made: RuntimeError: no licence"),
         ("reset", "env.id 'Faulty-v0': reset raised TypeError: cannot add apples"),
         ("step", "env.id 'Faulty-v0': step raised ZeroDivisionError: division by zero"),
-        ("bare", "env.id 'Faulty-v0': reset must give (observation, info), it gave one ndarray"),
+        ("bare", "env.id 'Faulty-v0': reset must return (observation, info), got one ndarray"),
         (
             "four",
-            "env.id 'Faulty-v0': step must give (observation, reward, terminated, truncated, info), it gave 4 values",
+            "env.id 'Faulty-v0': step must return (observation, reward, terminated, truncated, info), got 4 values",
         ),
-        ("nan", "env.id 'Faulty-v0': step gave an observation with NaN or infinite numbers"),
+        ("nan", "env.id 'Faulty-v0': step returned an observation with NaN or infinite numbers"),
     ],
 )
 def test_an_environment_that_is_wrong_at_once_is_told_in_one_line_and_closed(register, fault, message):
@@ -590,7 +590,7 @@ def frozen(env):
     [
         (NormalizeObservation, ["NormalizeObservation"]),
         (lambda env: gymnasium.wrappers.TimeLimit(NormalizeReward(NormalizeObservation(env)), 5),
-         ["NormalizeReward", "NormalizeObservation", "every return that is reported"]),
+         ["NormalizeReward", "NormalizeObservation", "all reported returns"]),
         (OwnStatistics, ["OwnStatistics"]),
         (frozen, []),
         (lambda env: env, []),

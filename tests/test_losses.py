@@ -141,8 +141,8 @@ def test_shapes_that_would_broadcast_in_silence_are_refused(wrong, shape):
     [
         ({"final_entropy_weight": -0.01, "entropy_updates": 9}, "final_entropy_weight must be >= 0, got -0.01"),
         ({"final_entropy_weight": 0.0, "entropy_updates": 0}, "entropy_updates must be >= 1, got 0"),
-        ({"final_entropy_weight": 0.0}, "need each other, got 0.0 and None"),
-        ({"entropy_updates": 9}, "need each other, got None and 9"),
+        ({"final_entropy_weight": 0.0}, "or neither, got 0.0 and None"),
+        ({"entropy_updates": 9}, "or neither, got None and 9"),
     ],
 )
 def test_an_impossible_fall_of_the_entropy_weight_is_refused(values, message):

@@ -221,7 +221,7 @@ def test_network_that_does_not_take_the_observations_is_refused():
 
 
 def test_network_that_takes_floats_only_is_refused_where_observations_are_bytes():
-    message = r"FloatsOnly does not turn uint8 observations \[B, 4\] into .*; observations.float\(\) makes float32"
+    message = r"FloatsOnly does not turn uint8 observations \[B, 4\] into .*; convert them with observations.float\(\)"
     with pytest.raises(ValueError, match=message):
         A3CModule((4,), 3, task={"observation_dtype": "uint8"}, network=FloatsOnly((4,), 3))
 
@@ -229,7 +229,7 @@ def test_network_that_takes_floats_only_is_refused_where_observations_are_bytes(
 def test_network_that_cannot_be_copied_is_refused():
     net = MLP((4,), 3)
     net.lock = threading.Lock()
-    with pytest.raises(ValueError, match=r"MLP cannot be copied, as workers need it: cannot pickle '_thread.lock'"):
+    with pytest.raises(ValueError, match=r"MLP cannot be copied for the workers: cannot pickle '_thread.lock'"):
         build_network((4,), 3, net)
 
 

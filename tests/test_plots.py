@@ -56,7 +56,7 @@ def test_the_mean_reaches_as_far_as_all_runs_do() -> None:
 
 
 def test_runs_that_share_no_experience_are_refused() -> None:
-    with pytest.raises(UnreadableRun, match="the runs share no env_steps: a, b; plot them apart"):
+    with pytest.raises(UnreadableRun, match="the runs share no env_steps: a, b; plot each alone"):
         return_and_loss([run("a", 1.0, stop=100), run("b", 1.0, start=200)])
 
 

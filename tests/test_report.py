@@ -90,7 +90,7 @@ def test_a_run_without_video_test_or_configuration_still_has_a_report(cartpole_r
     shutil.copy(cartpole_run / "csv/version_0/metrics.csv", log)
     write_report(read_run(tmp_path / "run"), tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
-    for missing in ("No test results", "No video", "Not noted", "Not saved"):
+    for missing in ("No test results", "No video", "No machine", "No configuration"):
         assert missing in page
 
 
@@ -139,7 +139,7 @@ def test_a_run_in_which_no_episode_ended_has_a_headline_and_figures() -> None:
     [
         (2000, "after 2,000 env steps of training, all that this run logged"),
         (500, "after 500 of this run's 2,000 env steps; the run went on after that"),
-        (2500, "after 2,500 env steps of training, 500 more than this run's log tells of"),
+        (2500, "after 2,500 env steps of training, 500 more than this run logged"),
     ],
 )
 def test_a_tested_agent_is_placed_in_its_run(env_steps: int, said: str) -> None:
@@ -158,5 +158,5 @@ def test_videos_say_which_agent_they_show(tmp_path: Path) -> None:
 def test_results_that_lack_something_are_refused_in_one_line(cartpole_run: Path, tmp_path: Path) -> None:
     shutil.copytree(cartpole_run, tmp_path / "run")
     (tmp_path / "run/checkpoints/last.test.json").write_text('{"checkpoint": "last.ckpt", "env_steps_trained": 5}')
-    with pytest.raises(UnreadableRun, match=r"a test's results in .*run are not complete: .*; test again"):
+    with pytest.raises(UnreadableRun, match=r"a test's results in .*run are incomplete: .*; test again"):
         write_report(read_run(tmp_path / "run"), tmp_path / "report.html")

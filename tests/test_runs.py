@@ -129,7 +129,7 @@ def test_tests_and_videos_are_those_of_the_newest_run(tmp_path: Path) -> None:
 
 def test_a_damaged_configuration_is_named(tmp_path: Path) -> None:
     (log(tmp_path, 0, (10, 1)).parent / "config.yaml").write_text("trainer: [")
-    with pytest.raises(UnreadableRun, match=r"config.yaml is damaged \(.*\); remove it or make it again"):
+    with pytest.raises(UnreadableRun, match=r"config.yaml is damaged \(.*\); remove it or create it again"):
         _ = read_run(tmp_path).solved_bound
 
 
@@ -195,7 +195,7 @@ def test_truncated_facts_are_refused_with_their_file(name: str, cartpole_run: Pa
     shutil.copytree(cartpole_run, folder)
     (folder / name).write_bytes((folder / name).read_bytes()[:30])
     run = read_run(folder)
-    with pytest.raises(UnreadableRun, match=rf"{name} is damaged .*remove it or make it again"):
+    with pytest.raises(UnreadableRun, match=rf"{name} is damaged .*remove it or create it again"):
         _ = run.test_results, run.machine
 
 

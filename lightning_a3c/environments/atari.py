@@ -1,4 +1,4 @@
-"""Atari games with the preprocessing of DQN, in ALE's vector environment or one by one in Gymnasium's wrappers.
+"""Atari games with DQN's preprocessing, in ALE's vector environment or in Gymnasium's wrappers.
 
 Knows no other environments.
 """
@@ -22,15 +22,15 @@ from lightning_a3c.environments.checks import LIFE_LOST
 gymnasium.register_envs(ale_py)
 
 _USUAL_FRAME_SKIP = 4
-_ENDLESS = np.iinfo(np.int32).max  # frames; ALE's vector environment takes 0 for none at all
-_NATIVE = {  # what ALE's vector environment can do
+_NO_FRAME_LIMIT = np.iinfo(np.int32).max  # ALE's vector environment takes 0 as a limit of no frames
+_NATIVE_KWARGS = {  # the arguments that ALE's vector environment can honour
     "game",
     "obs_type",
     "frameskip",
     "repeat_action_probability",
     "full_action_space",
     "max_num_frames_per_episode",
-    "render_mode",  # it only shows what is played
+    "render_mode",  # changes nothing but the display
 }
 
 
@@ -39,14 +39,13 @@ class AtariConfig:
     """Atari preprocessing; the defaults are those of DQN (Mnih et al. 2015).
 
     Args:
-        frame_skip: frames an action is repeated for, instead of the id's own frame skip. None takes the id's own, and
-            4 where that is 1 or random.
-        sticky_actions: probability that the previous action is repeated instead; None takes the
-            id's own (0 for `…NoFrameskip-v4`, 0.25 for `ALE/…-v5`).
-        noop_max: a reset is followed by up to this many no-op frames; 0 for none.
-        episodic_life: a lost life ends the episode for learning; reported returns stay whole games.
-        full_action_space: all 18 actions instead of the game's own; None takes what the id says, which is the game's
-            own for all that ALE registers.
+        frame_skip: frames per action. None takes the id's own frame skip, or 4 where that is 1 or random.
+        sticky_actions: probability that the environment repeats the previous action; None takes the id's own
+            (0 for `…NoFrameskip-v4`, 0.25 for `ALE/…-v5`).
+        noop_max: most no-op frames after a reset; 0 for none.
+        episodic_life: a lost life ends the episode for learning; reported returns are still those of whole games.
+        full_action_space: all 18 actions instead of those that the game uses; None takes the id's own setting, which
+            is false for all ids that ALE registers.
         fire_on_reset: press FIRE after a reset in games that wait for it.
     """
 
@@ -59,7 +58,7 @@ class AtariConfig:
 
 
 def is_atari(spec: Any) -> bool:
-    """Whether this preprocessing applies: not to RAM or sound, and not to an id that brings wrappers of its own."""
+    """Whether this preprocessing applies to an id: it shows images, has no sound and registers no wrappers."""
     return bool(
         spec.entry_point == "ale_py.env:AtariEnv"
         and spec.kwargs.get("obs_type", "rgb") == "rgb"
@@ -69,7 +68,7 @@ def is_atari(spec: Any) -> bool:
 
 
 def frame_skip(spec: Any, atari: AtariConfig) -> int:
-    """Frames that one env step takes."""
+    """Frames per env step."""
     if atari.frame_skip is not None:
         return atari.frame_skip
     own = spec.kwargs.get("frameskip", _USUAL_FRAME_SKIP)
@@ -77,8 +76,8 @@ def frame_skip(spec: Any, atari: AtariConfig) -> int:
 
 
 def sticky_actions(spec: Any, atari: AtariConfig) -> float:
-    """Probability that the previous action is repeated; 0.25 is `ale_py.AtariEnv`'s where the id says nothing."""
-    own: float = spec.kwargs.get("repeat_action_probability", 0.25)
+    """Probability that the environment repeats the previous action."""
+    own: float = spec.kwargs.get("repeat_action_probability", 0.25)  # the default of `ale_py.AtariEnv`
     return own if atari.sticky_actions is None else atari.sticky_actions
 
 
@@ -89,7 +88,7 @@ def full_action_space(spec: Any, atari: AtariConfig) -> bool:
 
 
 def require_playable(spec: Any, atari: AtariConfig) -> None:
-    """Raise ValueError for a field out of range, or a time limit that cannot be kept."""
+    """Raise ValueError for a field out of range, or a time limit that this preprocessing cannot enforce."""
     if frame_skip(spec, atari) < 1:
         raise ValueError(f"env.atari.frame_skip must be >= 1, got {atari.frame_skip}")
     if atari.noop_max < 0:
@@ -100,48 +99,48 @@ def require_playable(spec: Any, atari: AtariConfig) -> None:
 
 
 def step_limit(spec: Any, atari: AtariConfig) -> int | None:
-    """Env steps after which an episode is truncated: as many frames as the id's `max_episode_steps` of its own take.
+    """Env steps until truncation: the id's `max_episode_steps`, converted from its own frame skip to `frame_skip`.
 
     Raises:
-        ValueError: the id's own steps take a random number of frames.
+        ValueError: the id's own frame skip is random.
     """
     if spec.max_episode_steps is None:
         return None
     own_skip = spec.kwargs.get("frameskip", _USUAL_FRAME_SKIP)
     if not isinstance(own_skip, int):
         raise ValueError(
-            f"env.id {spec.id!r} has max_episode_steps {spec.max_episode_steps} and repeats each action for a random "
-            f"number of frames (frameskip {own_skip}), which env.atari.frame_skip replaces; register it with a whole "
-            "number as frameskip, or limit its frames by max_num_frames_per_episode"
+            f"env.id {spec.id!r} has max_episode_steps {spec.max_episode_steps} but a random frame skip "
+            f"(frameskip {own_skip}), so its limit is no fixed number of frames; register it with an int as frameskip, "
+            "or limit its frames by max_num_frames_per_episode"
         )
     frames: int = spec.max_episode_steps * own_skip
     return math.ceil(frames / frame_skip(spec, atari))
 
 
-def _most_frames(spec: Any) -> int:
-    """The id's limit of an episode's frames, those before the agent's first not counted; 0 for none."""
+def _frame_limit(spec: Any) -> int:
+    """The id's limit on frames per episode, counted from the agent's first; 0 for none."""
     return int(spec.kwargs.get("max_num_frames_per_episode") or 0)
 
 
 def beyond_native(spec: Any) -> dict[str, Any]:
-    """The id's keyword arguments that ALE's vector environment does not know, unless they are off."""
+    """The id's keyword arguments that are set but that ALE's vector environment cannot honour."""
     return {
         name: value
         for name, value in spec.kwargs.items()
-        if name not in _NATIVE and value is not None and value is not False  # 0 is a mode and a difficulty
+        if name not in _NATIVE_KWARGS and value is not None and value is not False  # but 0 is a mode or difficulty
     }
 
 
 def make_native(spec: Any, atari: AtariConfig, num_envs: int, num_threads: int) -> VectorEnv:
-    """ALE's vector environment, uint8 observations [4, 84, 84], raw rewards, reset in the same step.
+    """ALE's vector environment: uint8 observations [4, 84, 84], raw rewards, same-step reset.
 
-    It knows neither the id's time limit, which `StepLimit` adds, nor what is `beyond_native`.
+    Ignores the id's time limit, which `StepLimit` adds, and the arguments that are `beyond_native`.
     """
     return AtariVectorEnv(
         spec.kwargs["game"],
         num_envs,
         num_threads=min(num_threads, num_envs),
-        max_num_frames_per_episode=_most_frames(spec) or _ENDLESS,
+        max_num_frames_per_episode=_frame_limit(spec) or _NO_FRAME_LIMIT,
         repeat_action_probability=sticky_actions(spec, atari),
         full_action_space=full_action_space(spec, atari),
         autoreset_mode=AutoresetMode.SAME_STEP,
@@ -158,22 +157,22 @@ def make_preprocessed(
     render_mode: str | None = None,
     decorate: Callable[[gymnasium.Env[Any, Any]], gymnasium.Env[Any, Any]] = lambda env: env,
 ) -> gymnasium.Env[Any, Any]:
-    """One game, preprocessed by Gymnasium to what `make_native` shows, pixel by pixel, time limit included.
+    """One game in Gymnasium's wrappers: the pixels of `make_native`, with the id's time limit.
 
-    A game that waits for FIRE starts with `frame_skip` frames of it instead of one.
+    A game that waits for FIRE starts with `frame_skip` frames of FIRE instead of one.
 
     Args:
-        spec: of an Atari id.
-        atari: the preprocessing; `episodic_life` plays no part.
-        render_mode: Gymnasium's.
-        decorate: put around the game beneath the preprocessing, where every frame passes.
+        spec: spec of an Atari id.
+        atari: the preprocessing; `episodic_life` has no effect.
+        render_mode: Gymnasium's render mode.
+        decorate: wraps the game beneath the preprocessing, where it sees every frame.
     """
     env: gymnasium.Env[Any, Any] = gymnasium.make(
         spec,
-        max_episode_steps=-1,  # it would count frames, and those before the agent's first
+        max_episode_steps=-1,  # Gymnasium would count frames, also before the agent's first; see below
         render_mode=render_mode,
         frameskip=1,
-        max_num_frames_per_episode=None,  # it would count those too
+        max_num_frames_per_episode=None,  # ALE would count those before the agent's first too
         repeat_action_probability=sticky_actions(spec, atari),
         full_action_space=full_action_space(spec, atari),
     )
@@ -181,8 +180,8 @@ def make_preprocessed(
     if atari.fire_on_reset and "FIRE" in env.unwrapped.get_action_meanings():  # type: ignore[attr-defined]
         env = _FireOnReset(env)
     env = FrameStackObservation(env, 4, padding_type="zero")
-    steps_of_game = math.ceil(_most_frames(spec) / frame_skip(spec, atari))
-    limits = [limit for limit in (step_limit(spec, atari), steps_of_game) if limit]
+    steps_within_frames = math.ceil(_frame_limit(spec) / frame_skip(spec, atari))
+    limits = [limit for limit in (step_limit(spec, atari), steps_within_frames) if limit]
     return TimeLimit(env, min(limits)) if limits else env
 
 
@@ -190,14 +189,14 @@ class StepLimit(VectorWrapper):
     """Truncates every episode after `limit` env steps, as `gymnasium.wrappers.TimeLimit` does.
 
     Args:
-        env: resets in the same step, and those sub-environments that it is told to.
-        limit: >= 1.
+        env: a vector environment with same-step reset that honours `reset_mask`.
+        limit: env steps, >= 1.
     """
 
     def __init__(self, env: VectorEnv, limit: int) -> None:
         super().__init__(env)
         self._limit = limit
-        self._steps = np.zeros(env.num_envs, dtype=np.int64)  # of the episodes under way
+        self._steps = np.zeros(env.num_envs, dtype=np.int64)  # of the current episodes
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         self._steps[(options or {}).get("reset_mask", slice(None))] = 0
@@ -206,19 +205,19 @@ class StepLimit(VectorWrapper):
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         observations, rewards, terminated, truncated, info = self.env.step(actions)
         self._steps += 1
-        late = self._steps >= self._limit
-        cut = late & ~(terminated | truncated)
+        at_limit = self._steps >= self._limit
+        cut = at_limit & ~(terminated | truncated)
         if cut.any():
             final = np.array(info.get("final_obs", observations))
             final[cut] = observations[cut]
             observations, info = self.env.reset(options={"reset_mask": cut})
             info["final_obs"] = final
-        self._steps[late | terminated | truncated] = 0
-        return observations, rewards, terminated, truncated | late, info
+        self._steps[at_limit | terminated | truncated] = 0
+        return observations, rewards, terminated, truncated | at_limit, info
 
 
 class LifeLoss(VectorWrapper):
-    """Adds `info[LIFE_LOST]`: bool [num_envs], true where a life went but the game goes on."""
+    """Adds `info[LIFE_LOST]`: bool [num_envs], true where a life was lost but the game goes on."""
 
     def __init__(self, env: VectorEnv) -> None:
         super().__init__(env)
@@ -237,7 +236,7 @@ class LifeLoss(VectorWrapper):
 
 
 class SingleLifeLoss(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Adds `info[LIFE_LOST]`, a bool, to the steps of one game."""
+    """`LifeLoss` for one game: `info[LIFE_LOST]` is a bool."""
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         observation, info = self.env.reset(**kwargs)

@@ -1,4 +1,4 @@
-"""Environments that misbehave are named where it happens, before it reaches the network."""
+"""Checks on what environments return, and error messages that name the environment at fault. Knows no network."""
 
 from __future__ import annotations
 
@@ -15,44 +15,45 @@ from lightning_a3c.environments.spaces import ObservationLayout, decode_action, 
 
 Call = Literal["nothing", "making", "reset", "step"]
 _CALLS: tuple[Call, ...] = ("nothing", "making", "reset", "step")
-ALL = -1  # sub-environments
+ALL = -1
+"""Stands for all sub-environments where an index is expected."""
 LIFE_LOST = "lightning_a3c.life_lost"
-"""The only key of `info` that is read: whether a step cost a life, though the game goes on."""
-_LARGEST = float(np.finfo(np.float32).max)  # rewards are learned from and reported in float32
+"""The only key of `info` that this package reads: whether a step cost a life while the game goes on."""
+_LARGEST = float(np.finfo(np.float32).max)  # rewards become float32
 
 
 class BadEnvironment(ValueError):
-    """An environment gave what it must not give."""
+    """An environment returned an invalid value."""
 
 
 class CallTracker:
-    """Which call of which sub-environment is under way, so that one that never returns can be named.
+    """Records which call of which sub-environment is running, so that an error can name one that hangs.
 
     Args:
-        cell: int64 [3], the call's place in the list of calls, the sub-environment, and how many calls were begun. In
-            shared memory, another process can ask.
+        cell: int64 [3]: index of the call in `_CALLS`, sub-environment, calls begun so far. Another process can read
+            it in shared memory.
     """
 
     def __init__(self, cell: np.ndarray | None = None) -> None:
         self._cell = np.zeros(3, dtype=np.int64) if cell is None else cell
 
     def calling(self, call: Call, env_id: str, index: int = ALL) -> _Calling:
-        """To be around a call, as often as it is made; an exception gets the environment's name as a note."""
+        """A reusable context manager for a call; adds the environment's name to exceptions as a note."""
         return _Calling(self._cell, _CALLS.index(call), env_id, index)
 
     @property
     def calls(self) -> int:
-        """How many calls were begun so far."""
+        """Calls begun so far."""
         return int(self._cell[2])
 
     def describe(self, env_id: str) -> str:
-        """In words."""
+        """The running call in words."""
         call, index = _CALLS[int(self._cell[0])], int(self._cell[1])
         return f"outside {env_id}" if call == "nothing" else f"in {call} of {name(env_id, index)}"
 
 
 class _Calling:
-    """A context manager; a class, because a generator for each step of an environment would take longer than it."""
+    """A class instead of `contextlib.contextmanager`, whose generator would take longer than a short step."""
 
     def __init__(self, cell: np.ndarray, call: int, env_id: str, index: int) -> None:
         self._cell = cell
@@ -72,12 +73,12 @@ class _Calling:
 
 
 def name(env_id: str, index: int = ALL) -> str:
-    """An environment's id, with the sub-environment's index unless it is all of them."""
+    """An environment's id, with the index of the sub-environment unless that is `ALL`."""
     return env_id if index == ALL else f"{env_id}, sub-environment {index}"
 
 
 class CheckedVectorEnv(VectorWrapper):
-    """Names an environment whose sub-environments are stepped all at once; what they give is not checked."""
+    """Names the environment in errors of a native vector environment; does not check its values."""
 
     def __init__(self, env: VectorEnv, env_id: str, call_tracker: CallTracker) -> None:
         super().__init__(env)
@@ -94,15 +95,14 @@ class CheckedVectorEnv(VectorWrapper):
 
 
 class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Names the environment and which sub-environment it is when something is wrong with it.
+    """Checks what one environment returns, and names it and its sub-environment in errors.
 
-    What it gives out is its own: observations are copies, since environments may write all of theirs into one array,
-    rewards and ends of episodes are plain numbers, and of `info` only what is read here is passed on. Vector
-    environments would gather the rest into arrays, and fail where its shapes or types change.
+    Observations are copies, since environments may reuse one array; rewards and flags are plain numbers. `info` keeps
+    only `LIFE_LOST`: vector environments would gather the rest into arrays, and fail where its shapes or types change.
 
     Raises:
-        BadEnvironment: a reward is no finite number of float32, an observation is not finite or does not fit its
-            space, or `reset` or `step` gives something else than it must.
+        BadEnvironment: a reward is not finite in float32, an observation is not finite or does not fit its space, or
+            `reset` or `step` returns anything but the tuple of Gymnasium's API.
     """
 
     def __init__(
@@ -130,21 +130,21 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         with self._in_reset:
-            given = self.env.reset(**kwargs)
-        if not (isinstance(given, tuple | list) and len(given) == 2):
-            raise BadEnvironment(f"{self._name}: reset must give (observation, info), it gave {_kind(given)}")
-        return self._observation("reset", given[0], given[1]), {}
+            result = self.env.reset(**kwargs)
+        if not (isinstance(result, tuple | list) and len(result) == 2):
+            raise BadEnvironment(f"{self._name}: reset must return (observation, info), got {_kind(result)}")
+        return self._observation("reset", result[0], result[1]), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         action = decode_action(self.own_action_space, action)
         with self._in_step:
-            given: Any = self.env.step(action)
-        if not (isinstance(given, tuple | list) and len(given) == 5):
+            result: Any = self.env.step(action)
+        if not (isinstance(result, tuple | list) and len(result) == 5):
             raise BadEnvironment(
-                f"{self._name}: step must give (observation, reward, terminated, truncated, info), it gave "
-                f"{_kind(given)}"
+                f"{self._name}: step must return (observation, reward, terminated, truncated, info), got "
+                f"{_kind(result)}"
             )
-        observation, reward, terminated, truncated, info = given
+        observation, reward, terminated, truncated, info = result
         has_ended = self._flag("terminated", terminated), self._flag("truncated", truncated)
         return (
             self._observation("step", observation, info, any(has_ended)),
@@ -158,26 +158,26 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         try:
             if not isinstance(layout.space, spaces.Box) and not _is_within(layout.space, observation):
                 raise BadEnvironment(
-                    f"{self._name}: {method} gave the observation {reprlib.repr(observation)}, its space is "
+                    f"{self._name}: {method} returned the observation {reprlib.repr(observation)}, its space is "
                     f"{layout.space}"
                 )
-            given = layout.encode(observation, self._mask(method, info, has_ended))
+            array = layout.encode(observation, self._mask(method, info, has_ended))
         except (TypeError, ValueError, LookupError, AttributeError) as error:
             if isinstance(error, BadEnvironment):
                 raise
             raise BadEnvironment(
-                f"{self._name}: {method} gave the observation {reprlib.repr(observation)}, which does not fit its "
+                f"{self._name}: {method} returned the observation {reprlib.repr(observation)}, which does not fit its "
                 f"space {layout.space}: {error}"
             ) from error
         space = self._space
-        if given.shape != space.shape or given.dtype != space.dtype:
+        if array.shape != space.shape or array.dtype != space.dtype:
             raise BadEnvironment(
-                f"{self._name}: {method} gave an observation {given.dtype} {given.shape}, its space is "
+                f"{self._name}: {method} returned an observation {array.dtype} {array.shape}, its space is "
                 f"{space.dtype} {space.shape}"
             )
-        if not all(np.isfinite(numbers).all() for numbers in layout.floats(given)):
-            raise BadEnvironment(f"{self._name}: {method} gave an observation with NaN or infinite numbers")
-        return given
+        if not all(np.isfinite(numbers).all() for numbers in layout.floats(array)):
+            raise BadEnvironment(f"{self._name}: {method} returned an observation with NaN or infinite numbers")
+        return array
 
     def _mask(self, method: str, info: Any, has_ended: bool) -> np.ndarray | None:
         """The action mask that does not come with the observation, uint8 [A]."""
@@ -199,21 +199,21 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
             raise BadEnvironment(f"{self._name}: the action mask allows no action after {method}")
         return mask
 
-    def _reward(self, given: Any) -> float:
-        number = _number(given)
-        if number is None or not abs(number) <= _LARGEST:  # nor is NaN
+    def _reward(self, reward: Any) -> float:
+        number = _number(reward)
+        if number is None or not abs(number) <= _LARGEST:  # also refuses NaN
             raise BadEnvironment(
-                f"{self._name}: step gave the reward {reprlib.repr(given)}, which is no finite number of float32"
+                f"{self._name}: step returned the reward {reprlib.repr(reward)}, which is no finite float32 number"
             )
         return number
 
-    def _flag(self, what: str, given: Any) -> bool:
-        if given is True or given is False:
-            return bool(given)
-        number = _number(given)
+    def _flag(self, flag_name: str, flag: Any) -> bool:
+        if flag is True or flag is False:
+            return bool(flag)
+        number = _number(flag)
         if number != 0 and number != 1:
             raise BadEnvironment(
-                f"{self._name}: step gave {what} {reprlib.repr(given)}, which is neither true nor false"
+                f"{self._name}: step returned {flag_name} {reprlib.repr(flag)}, which is neither true nor false"
             )
         return number == 1
 
@@ -223,32 +223,32 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 def _is_within(space: spaces.Space[Any], observation: Any) -> bool:
-    """False for a number that one-hot coding would take for another one, counted from the end."""
+    """Whether all discrete parts are in range; one-hot coding would count a negative number from the end."""
     if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
-        place, places = np.asarray(observation) - space.start, getattr(space, "nvec", getattr(space, "n", 0))
-        return bool(((place >= 0) & (place < places)).all())
+        index, size = np.asarray(observation) - space.start, getattr(space, "nvec", getattr(space, "n", 0))
+        return bool(((index >= 0) & (index < size)).all())
     if isinstance(space, spaces.Tuple):
         return all(map(_is_within, space.spaces, observation))
     return not isinstance(space, spaces.Dict) or all(_is_within(part, observation[key]) for key, part in space.items())
 
 
-def _number(given: Any) -> float | None:
-    """A number, or an array of one, as a float; None for anything else, and for integers beyond all floats."""
-    if type(given) is float:
-        return given
+def _number(value: Any) -> float | None:
+    """A number, or an array of one number, as a float; None for anything else, including integers too large for it."""
+    if type(value) is float:
+        return value
     try:
-        array = np.asarray(given)
-    except Exception:  # whatever the conversion of someone's class meets
+        array = np.asarray(value)
+    except Exception:  # the conversion of a user's class may raise anything
         return None
     return float(array.item()) if array.size == 1 and array.dtype.kind in "biuf" else None
 
 
-def _kind(given: Any) -> str:
-    return f"{len(given)} values" if isinstance(given, tuple | list) else f"one {type(given).__name__}"
+def _kind(result: Any) -> str:
+    return f"{len(result)} values" if isinstance(result, tuple | list) else f"one {type(result).__name__}"
 
 
 def running_statistics(env: gymnasium.Env[Any, Any]) -> list[gymnasium.Env[Any, Any]]:
-    """`env` and what it is wrapped around, as far as it updates something like Gymnasium's `RunningMeanStd`."""
+    """The layers of `env`, from the outermost, that update statistics like Gymnasium's `RunningMeanStd`."""
     layers: list[gymnasium.Env[Any, Any]] = []
     layer: Any = env
     while isinstance(layer, gymnasium.Env):
@@ -258,17 +258,17 @@ def running_statistics(env: gymnasium.Env[Any, Any]) -> list[gymnasium.Env[Any, 
 
 
 def _updates_statistics(layer: gymnasium.Env[Any, Any]) -> bool:
-    own = vars(layer)
-    is_fixed = own.get("_update_running_mean") is False  # as `update_running_mean = False` leaves Gymnasium's wrappers
-    return not is_fixed and (_are_statistics(own) or any(_are_statistics(_fields_of(value)) for value in own.values()))
+    attributes = vars(layer)
+    is_fixed = attributes.get("_update_running_mean") is False  # `update_running_mean = False` of Gymnasium's wrappers
+    return not is_fixed and any(map(_are_statistics, (attributes, *map(_fields_of, attributes.values()))))
 
 
 def _fields_of(value: Any) -> dict[str, Any]:
     return value.__dict__ if hasattr(value, "__dict__") else {}
 
 
-def _are_statistics(own: dict[str, Any]) -> bool:
-    return "mean" in own and bool(own.keys() & {"var", "std", "M2"}) and bool(own.keys() & {"count", "n"})
+def _are_statistics(fields: dict[str, Any]) -> bool:
+    return "mean" in fields and bool(fields.keys() & {"var", "std", "M2"}) and bool(fields.keys() & {"count", "n"})
 
 
 def in_one_line(error: Exception) -> str:

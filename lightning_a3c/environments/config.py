@@ -1,24 +1,21 @@
-"""Which environment is played, as plain values. Builds nothing."""
+"""The environment to train in, as plain values. Builds nothing."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
 
-from lightning_a3c.environments.atari import (
-    AtariConfig,
-)
+from lightning_a3c.environments.atari import AtariConfig
 
 
 @dataclass(frozen=True)
 class EnvConfig:
-    """Which environment, and how many of it in one process.
+    """Which environment, and how many of them per process.
 
     Args:
-        id: any Gymnasium id with a discrete action space; `module:Id` imports `module` first.
-        num_envs: environments stepped together by one worker.
-        clip_rewards: learn from the sign of the reward; reported returns are never clipped.
-            None clips on Atari only.
+        id: any Gymnasium id; `module:Id` imports `module` first.
+        num_envs: environments that one worker steps together.
+        clip_rewards: learn from the sign of the reward; reported returns are never clipped. None clips on Atari only.
         kwargs: passed to `gymnasium.make`, such as `max_episode_steps` or arguments of the environment (not for Atari
             ids).
         wrappers: put around the environment in this order, each as `{"class_path": "gymnasium.wrappers.TimeLimit",
@@ -27,9 +24,9 @@ class EnvConfig:
             all that are arrays.
         action_mask: where to find which actions are allowed: "info" for `info["action_mask"]`, "name()" for a method of
             the environment, or the name of an observation part. None allows all.
-        atari: preprocessing of Atari ids; refused for others unless left at its defaults.
-        num_threads: threads of a worker that step its environments, on Atari only. More than one pays where there are
-            fewer workers than cores; what is played does not depend on it.
+        atari: preprocessing of Atari ids; for others it must keep its defaults.
+        num_threads: threads with which a worker steps its environments, on Atari only. More than one pays where
+            workers are fewer than cores; results do not depend on it.
     """
 
     id: str = "CartPole-v1"

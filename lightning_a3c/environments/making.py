@@ -1,4 +1,4 @@
-"""Building vector environments from a description. Knows Gymnasium and ALE, and nothing of torch."""
+"""Building vector environments from an `EnvConfig`. Knows Gymnasium and ALE, but not torch."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from lightning_a3c.environments.registry import spec_of
 def make_vector_env(
     config: EnvConfig, num_envs: int | None = None, call_tracker: CallTracker | None = None
 ) -> VectorEnv:
-    """A vector environment whose raw rewards and autoreset mode the rollout can rely on.
+    """A vector environment with raw rewards and same-step reset; close it after use.
 
     Atari ids give uint8 observations [4, 84, 84]. They run in ALE's native vector environment, unless they are
     registered with something that it cannot do. All others run in Gymnasium's `SyncVectorEnv`, as `gymnasium.make`
@@ -56,9 +56,9 @@ def make_vector_env(
 
 
 def make_env(config: EnvConfig, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
-    """What `gymnasium.make` makes of an id that is no Atari game, with arguments of its own."""
-    shown = {} if render_mode is None else {"render_mode": render_mode}
-    env: gymnasium.Env[Any, Any] = gymnasium.make(config.id, **copy_containers(config.kwargs) | shown)
+    """`gymnasium.make` for an id that is no Atari game, with a copy of `config.kwargs`."""
+    rendering = {} if render_mode is None else {"render_mode": render_mode}
+    env: gymnasium.Env[Any, Any] = gymnasium.make(config.id, **copy_containers(config.kwargs) | rendering)
     return env
 
 
@@ -102,14 +102,14 @@ def checked(
 
 
 def clips_rewards(config: EnvConfig) -> bool:
-    """Whether learning sees only the sign of the rewards."""
+    """Whether the learner sees only the sign of the rewards."""
     return is_atari(spec_of(config.id)) if config.clip_rewards is None else config.clip_rewards
 
 
 def reset_seed(seed: int, num_envs: int = 1) -> int:
-    """A seed for the reset of `num_envs` sub-environments, which take it and the numbers that follow.
+    """A seed for the reset of `num_envs` sub-environments; sub-environment i takes it plus i.
 
-    It is `seed`, or a smaller one made from it where those would not fit in 31 bits: ALE and others take no more.
+    It is `seed`, or a smaller number derived from it where the sums would exceed 31 bits, the limit of ALE and others.
     """
     if seed <= 2**31 - num_envs:
         return int(seed)
@@ -117,10 +117,10 @@ def reset_seed(seed: int, num_envs: int = 1) -> int:
 
 
 def starts_faster_unseeded(config: EnvConfig) -> bool:
-    """Whether a seed only costs time where chance decides anyway what is played.
+    """Whether an asynchronous run, which is not reproducible anyway, should not seed its environments.
 
-    For a seed ALE loads each game again, which takes a tenth of a second; without one, chance draws the no-ops that
-    begin an episode. With sticky actions a seed is needed: unseeded, all games repeat them at the same steps.
+    To seed a game, ALE loads it again, which takes a tenth of a second; unseeded, ALE draws the initial no-ops at
+    random. Games with sticky actions need a seed: unseeded, all of them repeat actions at the same steps.
     """
     spec = spec_of(config.id)
     return is_atari(spec) and sticky_actions(spec, config.atari) == 0
@@ -148,7 +148,7 @@ def _make_checked(config: EnvConfig, index: int, call_tracker: CallTracker) -> g
 
 
 def copy_containers(value: Any) -> Any:
-    """`value` with its lists, tuples, dicts and arrays copied, which environments may change; others are shared."""
+    """`value` with its lists, tuples, dicts and arrays copied, since environments may change them."""
     if isinstance(value, np.ndarray):
         return value.copy()
     if type(value) is dict:

@@ -1,6 +1,6 @@
-"""Gymnasium's registry as another process needs it, which does not run this one's script.
+"""Gymnasium's registry: looking up ids, and sending it to processes that do not run the user's script.
 
-Knows nothing of what is played.
+Knows no preprocessing.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _PLAIN = (type(None), bool, int, float, str)
 
 
 class PortableRegistry(NamedTuple):
-    """A process's registry, pickled in pieces, so that one that cannot be loaded harms no other."""
+    """A process's registry, pickled in pieces, so that a spec that cannot be loaded does not affect others."""
 
     plain: bytes  # specs without classes or functions: nearly all, and quick to pickle
     others: list[bytes]  # one spec each
-    main: list[bytes]  # a name and what the script, `__main__`, calls by it, each
+    main: list[bytes]  # one pair each: a name in `__main__`, the user's script, and the object it refers to
 
 
 def portable_registry() -> PortableRegistry:
-    """This process's registry, but for specs that cannot be pickled. Takes milliseconds for a thousand specs."""
+    """This process's registry without the specs that cannot be pickled. Takes milliseconds for a thousand specs."""
     specs = list(gymnasium.registry.values())
     plain = [spec for spec in specs if _is_plain(spec)]
     others = [spec for spec in specs if not _is_plain(spec)]
@@ -44,23 +44,23 @@ def portable_registry() -> PortableRegistry:
 
 
 def register_specs(registry: PortableRegistry, own: EnvSpec) -> None:
-    """Make this process's registry say what another's does.
+    """Copy another process's registry into this one's.
 
     Args:
-        registry: of the other process.
-        own: the spec that is needed here; what it names is imported first, since most packages register their
-            environments when they are imported, and would overwrite what a script has changed.
+        registry: the other process's registry.
+        own: the spec of the environment to build here. Its module is imported first: most packages register their
+            environments on import, which would overwrite changes that the script has made.
     """
-    # the learner has heard them when it tried the environment; and packages imported later register theirs again
+    # the learner has shown these warnings; and packages imported later register their environments again
     warnings.filterwarnings("ignore", module=r"gymnasium\.(utils\.passive_env_checker|envs\.registration)")
     if isinstance(own.entry_point, str) and not own.entry_point.startswith("__main__:"):
         import_module(own.entry_point.partition(":")[0])
     for pickled in registry.main:
-        with suppress(Exception):  # whatever a script's classes need and this process lacks
-            name, thing = cloudpickle.loads(pickled)
-            setattr(sys.modules["__main__"], name, thing)
+        with suppress(Exception):  # a script's classes may need something that this process lacks
+            name, value = cloudpickle.loads(pickled)
+            setattr(sys.modules["__main__"], name, value)
     for spec in cloudpickle.loads(registry.plain):
-        if gymnasium.registry.get(spec.id) != spec:  # equal ones are shared with the fork server
+        if gymnasium.registry.get(spec.id) != spec:  # keep equal ones, whose memory the fork server shares
             gymnasium.registry[spec.id] = spec
     for pickled in registry.others:
         with suppress(Exception):
@@ -69,11 +69,11 @@ def register_specs(registry: PortableRegistry, own: EnvSpec) -> None:
     gymnasium.registry[own.id] = own
 
 
-def _pickled(things: Iterator[Any] | list[Any]) -> Iterator[bytes]:
-    """Those of `things` that can be pickled."""
-    for thing in things:
-        with suppress(Exception):  # whatever pickling meets
-            yield cloudpickle.dumps(thing)
+def _pickled(values: Iterator[Any] | list[Any]) -> Iterator[bytes]:
+    """Pickle those of `values` that can be pickled."""
+    for value in values:
+        with suppress(Exception):  # pickling may raise anything
+            yield cloudpickle.dumps(value)
 
 
 def _names_in_main(spec: EnvSpec) -> Iterator[str]:
@@ -84,7 +84,7 @@ def _names_in_main(spec: EnvSpec) -> Iterator[str]:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether pickling takes along nothing but numbers, texts and specs."""
+    """Whether `value` consists of numbers, strings and specs alone."""
     if isinstance(value, EnvSpec | WrapperSpec):
         return all(map(_is_plain, vars(value).values()))
     if type(value) is dict:
@@ -95,15 +95,15 @@ def _is_plain(value: Any) -> bool:
 
 
 def spec_of(env_id: str) -> Any:
-    """Gymnasium's spec of an id; raises ValueError, with the nearest known ids, if there is none."""
+    """Gymnasium's spec of an id; raises ValueError with the most similar ids if there is none."""
     module, _, name = env_id.rpartition(":")
     try:
         if module:
             import_module(module)
-    except Exception as error:  # whatever someone's module raises
-        what = str(error) if isinstance(error, ImportError) else in_one_line(error)
+    except Exception as error:  # a user's module may raise anything
+        reason = str(error) if isinstance(error, ImportError) else in_one_line(error)
         raise ValueError(
-            f"env.id {env_id!r} is not a known environment: {module} cannot be imported: {what}"
+            f"env.id {env_id!r} is not a known environment: {module} cannot be imported: {reason}"
         ) from error
     try:
         return gymnasium.spec(name)

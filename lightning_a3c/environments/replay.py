@@ -1,6 +1,6 @@
-"""A vector environment that can be brought back to where it was, by playing its episodes again.
+"""A vector environment that restores its state by replaying the actions of its current episodes.
 
-Knows no policy and no process.
+Knows no policy and no processes.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from torch import Tensor
 
 
 class ReplayableEnv(VectorWrapper):
-    """Resets each sub-environment itself, in the step its episode ends, with a seed of that episode's own.
+    """Resets each sub-environment in the step that ends its episode, with a separate seed per episode.
 
-    So the episode's number and the actions since its start say where a sub-environment is. That holds for
-    environments that a seed and actions determine; `load_state_dict` tells whether it did.
+    The number of the episode and the actions since its start then determine the state of a sub-environment, if the
+    environment is deterministic given seed and actions; `load_state_dict` tells whether it was.
 
     Args:
-        env: resets in the same step by itself too; that reset is overridden.
-        seed: of the run and the worker; episode e of sub-environment i is seeded from (seed, i, e).
+        env: a vector environment with same-step reset, which this class overrides.
+        seed: seed of the run and worker; episode e of sub-environment i is seeded from (seed, i, e).
     """
 
     def __init__(self, env: VectorEnv, seed: int) -> None:
@@ -33,7 +33,7 @@ class ReplayableEnv(VectorWrapper):
         self._observations: np.ndarray = np.empty(0)
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Begin episode 0 everywhere; `seed` is that of the constructor."""
+        """Begin episode 0 everywhere; ignores `seed` in favour of the constructor's."""
         self._episodes[:] = 0
         return self._begin(np.ones(self.num_envs, dtype=bool))
 
@@ -49,7 +49,7 @@ class ReplayableEnv(VectorWrapper):
         return observations, rewards, terminated, truncated, info
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Where every sub-environment is.
+        """The state of every sub-environment.
 
         Returns:
             `seed`, int64 scalar: the one in force; `episodes`, int64 [E]: the number of each one's episode;
@@ -66,9 +66,9 @@ class ReplayableEnv(VectorWrapper):
         }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> tuple[np.ndarray, bool]:
-        """Play the episodes under way again; the observations now, and whether they are those of `state`.
+        """Replay the current episodes; return the observations, and whether they equal those of `state`.
 
-        Episodes that follow are seeded as they would have been where `state` was taken.
+        Later episodes get the seeds that they would have had in the run that saved `state`.
         """
         self._seed = int(state["seed"])
         lengths = state["lengths"].tolist()

@@ -1,4 +1,4 @@
-"""What is really played: a config checked and described by trying one environment. Knows no network."""
+"""The task that an `EnvConfig` defines, checked and described by trying one environment. Knows no network."""
 
 from __future__ import annotations
 
@@ -39,15 +39,13 @@ from lightning_a3c.environments.making import (
 from lightning_a3c.environments.registry import spec_of
 from lightning_a3c.environments.spaces import action_family
 
-_LOST = "not kept: "  # begins the text for what is no plain value
-
-
-_WIDEST_BOUND = 65_535  # wider ones stand for "any value"
+_NOT_KEPT = "not kept: "  # begins the text that replaces a value which checkpoints cannot hold
+_WIDEST_BOUND = 65_535  # environments write wider bounds for "any value"
 
 
 @dataclass(frozen=True)
 class Task:
-    """What was really played; plain values, kept in checkpoints and printed at start."""
+    """The environment with all defaults resolved, in plain values; kept in checkpoints and printed at start."""
 
     env_id: str
     observation_shape: tuple[int, ...]
@@ -61,7 +59,7 @@ class Task:
     noop_max: int
     fire_on_reset: bool
     kwargs: dict[str, Any]
-    observation_low: float | None = None  # of every element; None without a common one, or with one that means "any"
+    observation_low: float | None = None  # see `observation_bounds`
     observation_high: float | None = None
     action_family: dict[str, Any] | None = None  # as `rl.action_spec.action_spec` takes it; None: num_actions discrete
     action_shape: tuple[int, ...] = ()  # of a Box action
@@ -75,24 +73,24 @@ class Task:
         return ", ".join(f"{f.name} {getattr(self, f.name)}" for f in fields(self))
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as files hold them: a list instead of a tuple, and text instead of what is no plain value."""
+        """The fields for a file: lists instead of tuples, and text instead of values that are not plain."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return values | {
             "observation_shape": list(self.observation_shape),
             "action_shape": list(self.action_shape),
-            "kwargs": _plain(self.kwargs),
-            "wrappers": _plain(self.wrappers),
+            "kwargs": _plain_values(self.kwargs),
+            "wrappers": _plain_values(self.wrappers),
         }
 
 
 def describe_task(config: EnvConfig) -> Task:
-    """Check `config` and say what it will play, by building one environment, trying a step of it and closing it.
+    """Check `config` and describe its task: build one environment, try a step and close it.
 
-    Warns of wrappers with running statistics, which no two environments share.
+    Warns of wrappers with running statistics, which environments do not share.
 
     Raises:
-        ValueError: the id is unknown or needs a package that is missing, its actions are not discrete, a field is
-            out of range, or its first reset or step fails.
+        ValueError: the id is unknown or needs a missing package, its actions are not discrete, a field is out of
+            range, or the first reset or step fails.
     """
     spec = spec_of(config.id)
     _check_fields(config, spec)
@@ -101,9 +99,9 @@ def describe_task(config: EnvConfig) -> Task:
         env = make_vector_env(config, num_envs=1)
     except (ImportError, gymnasium.error.Error) as error:  # most often a package is missing
         raise ValueError(f"env.id {config.id!r} cannot be made: {error}") from error
-    except Exception as error:  # whatever someone's constructor raises
+    except Exception as error:  # a user's constructor may raise anything
         if isinstance(error, TypeError) and config.kwargs:
-            raise ValueError(f"env.kwargs {config.kwargs} do not fit {config.id}: {error}") from error
+            raise ValueError(f"env.kwargs {config.kwargs} does not fit {config.id}: {error}") from error
         raise ValueError(f"env.id {config.id!r} cannot be made: {in_one_line(error)}") from error
     try:
         single = env.envs[0] if isinstance(env, SyncVectorEnv) else None
@@ -147,34 +145,34 @@ def describe_task(config: EnvConfig) -> Task:
 
 
 def playing_notes(config: EnvConfig) -> list[str]:
-    """How `config` is played where that may surprise, in a sentence each."""
+    """Sentences on how `config` is run where that may surprise the user."""
     spec = spec_of(config.id)
-    said = []
+    notes = []
     if has_own_wrappers(spec):
         wrappers = ", ".join(wrapper.name for wrapper in spec.additional_wrappers)
-        said.append(
-            f"{config.id} is registered with wrappers ({wrappers}), so it is played as gymnasium.make makes it, "
+        notes.append(
+            f"{config.id} is registered with wrappers ({wrappers}), so it is used as gymnasium.make builds it, "
             "without the preprocessing of env.atari"
         )
     if is_atari(spec) and (lacking := beyond_native(spec)):
-        said.append(
-            f"{config.id} is registered with {lacking}, which ALE's vector environment cannot do: its games are "
-            "stepped one by one, with the same preprocessing, which is slower"
+        notes.append(
+            f"{config.id} is registered with {lacking}, which ALE's vector environment does not support: its games "
+            "are stepped one by one, with the same preprocessing but slower"
         )
-    return said
+    return notes
 
 
 def env_config_of(task: dict[str, Any]) -> EnvConfig:
-    """The environment of a `Task` as plain values, the form that checkpoints keep.
+    """The environment of a task, given as the plain values of `Task.to_dict`.
 
     Raises:
         ValueError: `Task.to_dict` could not keep one of the environment's arguments.
     """
-    lost = _lost(task["kwargs"])
-    if lost:
+    missing = _first_not_kept(task["kwargs"])
+    if missing:
         raise ValueError(
             f"the checkpoint of {task['env_id']} lacks an argument of env.kwargs that no checkpoint can hold, "
-            f"{lost}; load it in a script that gives it again"
+            f"{missing}; load the checkpoint in a script that passes the argument again"
         )
     return EnvConfig(
         id=task["env_id"],
@@ -190,15 +188,16 @@ def env_config_of(task: dict[str, Any]) -> EnvConfig:
 
 
 def observation_dtype(env: VectorEnv) -> str:
-    """Name of the dtype that networks see: the environment's own, but float32 for float64."""
+    """Name of the dtype of the network's inputs: the environment's own, but float32 for float64."""
     name = np.dtype(env.single_observation_space.dtype or np.float32).name
     return "float32" if name == "float64" else name
 
 
 def observation_bounds(env: VectorEnv) -> tuple[float, float] | tuple[None, None]:
-    """The lowest and highest value that all elements of an observation have in common; None where they have none.
+    """Lowest and highest value shared by all elements of an observation; None if they share none.
 
-    Bytes that differ have those of all together. Bounds beyond 65,535 stand for "any value" in most environments.
+    Elements of uint8 take the bounds of all together. Bounds beyond 65,535 count as none: most environments write them
+    for "any value".
     """
     space = env.single_observation_space
     assert isinstance(space, spaces.Box)
@@ -228,27 +227,27 @@ def _check_fields(config: EnvConfig, spec: Any) -> None:
 
 def _why_not_native(spec: Any) -> str:
     if is_atari(spec):
-        return "is registered with more than ALE's vector environment can do"
+        return "is registered with arguments that ALE's vector environment does not support"
     return "is registered with wrappers" if has_own_wrappers(spec) else "is not an Atari game"
 
 
-def _plain(value: Any) -> Any:
-    """A copy of `value` in which tensors, numbers, strings, lists, tuples and dicts stay what they are."""
+def _plain_values(value: Any) -> Any:
+    """A copy of `value`, with text in place of all but tensors, numbers, strings, lists, tuples and dicts."""
     if type(value) is dict:
-        return {_plain(key): _plain(item) for key, item in value.items()}
+        return {_plain_values(key): _plain_values(item) for key, item in value.items()}
     if type(value) in (list, tuple):
-        return type(value)(map(_plain, value))
+        return type(value)(map(_plain_values, value))
     if value is None or type(value) in (bool, int, float, str) or type(value).__module__ == "torch":
         return value
-    return f"{_LOST}{value!r}"
+    return f"{_NOT_KEPT}{value!r}"
 
 
-def _lost(value: Any) -> str:
-    """The first text in `value` that `_plain` wrote for something else, without its mark; empty if there is none."""
+def _first_not_kept(value: Any) -> str:
+    """The first value that `_plain_values` replaced by text, as that text without the mark; empty if there is none."""
     if isinstance(value, str):
-        return value.removeprefix(_LOST) if value.startswith(_LOST) else ""
+        return value.removeprefix(_NOT_KEPT) if value.startswith(_NOT_KEPT) else ""
     items = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    return next(filter(None, map(_lost, items)), "")
+    return next(filter(None, map(_first_not_kept, items)), "")
 
 
 def _num_outputs(family: dict[str, Any]) -> int:
@@ -269,19 +268,19 @@ def _try(env: SyncVectorEnv, checks: CheckedEnv, env_id: str) -> None:
         action = checks.layout.allowed_action(observations[0], checks.own_action_space)
         env.step(np.asarray(action, dtype=env.action_space.dtype).reshape(env.action_space.shape))
     except BadEnvironment as error:
-        what = str(error).removeprefix(f"{name(env_id, 0)}: ")
-        raise ValueError(f"env.id {env_id!r}: {what}") from error
-    except Exception as error:  # whatever someone's environment raises
+        message = str(error).removeprefix(f"{name(env_id, 0)}: ")
+        raise ValueError(f"env.id {env_id!r}: {message}") from error
+    except Exception as error:  # a user's environment may raise anything
         raise ValueError(f"env.id {env_id!r}: {call} raised {in_one_line(error)}") from error
 
 
 def _warn_of_statistics(env: gymnasium.Env[Any, Any], env_id: str) -> None:
-    keepers = running_statistics(env)
-    if not keepers:
+    layers = running_statistics(env)
+    if not layers:
         return
-    rewards = [type(layer).__name__ for layer in keepers if isinstance(layer, NormalizeReward)]
+    rewards = [type(layer).__name__ for layer in layers if isinstance(layer, NormalizeReward)]
     warnings.warn(
-        f"env.id {env_id!r} keeps running statistics in {', '.join(type(layer).__name__ for layer in keepers)}: each "
+        f"env.id {env_id!r} keeps running statistics in {', '.join(type(layer).__name__ for layer in layers)}: each "
         "environment of each process has its own, and no checkpoint holds them, so validation, test and play scale by "
         "other numbers than training did, and the agent may do far worse there; set model.normalize_observations or "
         "model.normalize_rewards instead, or scale by fixed numbers, for example with "

@@ -13,12 +13,12 @@ from lightning_a3c.rl.action_spec import ActionSpec, DiscreteSpec, action_size
 
 
 class LossTerms(NamedTuple):
-    """The combined loss and what to watch beside it; every field is a float32 scalar."""
+    """The combined loss, its parts, and diagnostics; every field is a float32 scalar."""
 
-    loss_total: Tensor  # the one that is differentiated
+    loss_total: Tensor  # what the optimizer minimises
     loss_policy: Tensor
-    loss_value: Tensor  # before its weight
-    loss_entropy: Tensor  # after its weight
+    loss_value: Tensor  # unweighted
+    loss_entropy: Tensor  # weighted
     entropy: Tensor  # of π, in nats
     advantage: Tensor  # mean of R − V
     value: Tensor  # mean of V
@@ -47,11 +47,11 @@ def explained_variance(values: Tensor, returns: Tensor) -> Tensor:
 class A2CLoss:
     """L = value_weight · MSE(V, R) − mean(A · log π(a|o)) − entropy_weight · H(π), A = R − V.
 
-    Means over the batch; A carries no gradient (Mnih et al. 2016, section 4). Learner and gradient
-    workers call the same object.
+    All terms are batch means, and no gradient flows through A (Mnih et al. 2016, section 4). Learner and gradient
+    workers compute the same loss.
 
     Args:
-        entropy_weight: β ≥ 0.
+        entropy_weight: β, >= 0.
         value_weight: weight of the critic's error, > 0.
         final_entropy_weight: what β falls or rises to, on a straight line; None keeps it constant.
         entropy_updates: updates until β is there, >= 1; given with `final_entropy_weight`, or not.
@@ -71,7 +71,7 @@ class A2CLoss:
                 raise ValueError(f"{name} must be >= 0, got {value}")
         if (self.final_entropy_weight is None) != (self.entropy_updates is None):
             raise ValueError(
-                "final_entropy_weight and entropy_updates need each other, "
+                "set both final_entropy_weight and entropy_updates, or neither, "
                 f"got {self.final_entropy_weight} and {self.entropy_updates}"
             )
         if self.entropy_updates is not None and self.entropy_updates < 1:

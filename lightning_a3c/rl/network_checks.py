@@ -1,6 +1,6 @@
-"""Whether a network fits the spaces and can be computed with in workers. Knows no particular network.
+"""Checks that a network fits the spaces and works in worker processes. Knows no particular network.
 
-Everything is tried on copies: the network that was given keeps its weights, statistics, modes and gradients.
+The checks run on copies: the network itself keeps its weights, statistics, modes and gradients.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from torch.nn.modules.lazy import LazyModuleMixin
 Shape = Sequence[int] | Mapping[str, Sequence[int]]
 Dtype = torch.dtype | Mapping[str, torch.dtype]
 
-_OWN = ("_parameters", "_buffers", "_modules")  # of every module
+_MODULE_FIELDS = ("_parameters", "_buffers", "_modules")  # of every module
 
 
 class TrainingDifferences(NamedTuple):
-    """What a network does while it learns and not in evaluation mode."""
+    """What a network does in training mode but not in evaluation mode."""
 
-    statistics: list[str]  # buffers that a forward pass changes
+    statistics: list[str]  # names of the buffers that a forward pass changes
     is_random: bool  # whether outputs are random, as with Dropout
 
 
 @contextmanager
 def evaluating(net: nn.Module) -> Iterator[None]:
-    """Within it `net` is in evaluation mode; afterwards each of its modules is in the mode that it was in."""
+    """Run the block with `net` in evaluation mode, then restore the mode of each of its modules."""
     modes = [(module, module.training) for module in net.modules()]
     net.eval()
     try:
@@ -42,23 +42,23 @@ def evaluating(net: nn.Module) -> Iterator[None]:
 
 
 def copy_network(net: nn.Module) -> nn.Module:
-    """A deep copy, also of a network that keeps results with a gradient, as the hooks of `nn.utils.weight_norm` do.
+    """A deep copy, even of a network that caches tensors with a gradient, as `nn.utils.weight_norm` does.
 
     Raises:
-        ValueError: it holds something that cannot be copied.
+        ValueError: the network holds something that cannot be copied.
     """
-    results = [
+    cached = [
         value
         for module in net.modules()
         for value in vars(module).values()
         if isinstance(value, Tensor) and not value.is_leaf
     ]
     try:
-        return copy.deepcopy(net, {id(result): result.detach().clone() for result in results})
+        return copy.deepcopy(net, {id(result): result.detach().clone() for result in cached})
     except (RuntimeError, TypeError) as error:
         raise ValueError(
-            f"network {type(net).__name__} cannot be copied, as workers need it: {error}; keep what cannot be copied "
-            "out of the network"
+            f"network {type(net).__name__} cannot be copied for the workers: {error}; keep such objects out of the "
+            "network"
         ) from error
 
 
@@ -69,19 +69,19 @@ def check_network(
     dtype: Dtype = torch.float32,
     bounds: tuple[float, float] | None = None,
 ) -> None:
-    """Refuse a network that does not fit, or that other processes cannot compute with.
+    """Refuse a network that does not fit the spaces or that worker processes cannot compute with.
 
     Args:
-        net: left as it is, but that layers without weights (`nn.LazyLinear`) get them.
-        observation_shape: of one observation.
+        net: unchanged, except that lazy layers (`nn.LazyLinear`) get their weights.
+        observation_shape: shape of one observation.
         num_actions: size of the discrete action space.
-        dtype: of the observations.
-        bounds: the lowest and highest value of every element, as far as known; the network is tried with 0 and 1 if it
-            may be given those.
+        dtype: dtype of the observations.
+        bounds: lowest and highest value of every element, if known. The trial observations consist of 0 and 1 where
+            the bounds allow it.
 
     Raises:
-        ValueError: it does not map observations to logits [B, A] and values [B], cannot be copied, or keeps something
-            between two calls in evaluation mode.
+        ValueError: the network does not map observations to logits [B, A] and values [B], cannot be copied, or keeps
+            state between calls in evaluation mode.
     """
     observations = _examples(observation_shape, dtype, bounds, _device_of(net))
     with torch.no_grad(), _eager():
@@ -89,11 +89,11 @@ def check_network(
             with evaluating(net):
                 _outputs(net, observations[0])
         tried = copy_network(net).eval()
-        with _random_state_kept():
-            before = _seen(tried, observations[0])
+        with _preserved_random_state():
+            before = _snapshot(tried, observations[0])
             _check_shapes(before, net, num_actions)
-            _seen(tried, observations[1])
-            _check_memory(net, observations[0], before, after=_seen(tried, observations[0]))
+            _snapshot(tried, observations[1])
+            _check_memory(net, observations[0], before, after=_snapshot(tried, observations[0]))
 
 
 def training_differences(
@@ -106,19 +106,19 @@ def training_differences(
     observations = _examples(observation_shape, dtype, bounds, _device_of(net))[0]
 
     def is_random(*copies: nn.Module) -> bool:
-        answers = [_seen(tried, observations, seed) for seed, tried in enumerate(copies)]
-        return not all(_is_same(answers[0][name], answers[1][name]) for name in ("logits", "values"))
+        first, second = (_snapshot(tried, observations, seed) for seed, tried in enumerate(copies))
+        return not all(_is_same(first[name], second[name]) for name in ("logits", "values"))
 
-    with torch.no_grad(), _eager(), _random_state_kept():
+    with torch.no_grad(), _eager(), _preserved_random_state():
         one, other, evaluated = copy_network(net), copy_network(net), copy_network(net).eval()
         before = {name: buffer.clone() for name, buffer in one.named_buffers()}
         try:
-            # some networks are random by design, whatever their mode
-            drops = is_random(one, other) and not is_random(evaluated, evaluated)
-        except ValueError:  # training on two observations fails; of what training does, its own step will tell
+            # some networks are random by design, in evaluation mode too
+            is_random_in_training = is_random(one, other) and not is_random(evaluated, evaluated)
+        except ValueError:  # two observations may be too few to train on; the training step reports real errors
             return TrainingDifferences([], False)
         changed = [name for name, buffer in one.named_buffers() if not _is_same(before.get(name), buffer)]
-    return TrainingDifferences(changed, drops)
+    return TrainingDifferences(changed, is_random_in_training)
 
 
 def _examples(shape: Shape, dtype: Dtype, bounds: tuple[float, float] | None, device: torch.device) -> list[Any]:
@@ -174,35 +174,35 @@ def _check_shapes(seen: dict[str, Tensor], net: nn.Module, num_actions: int) -> 
         )
 
 
-def _check_memory(net: nn.Module, asked: Any, before: dict[str, Tensor], after: dict[str, Tensor]) -> None:
-    """Refuse a network that was `asked` the same `before` and `after` another question and differed."""
+def _check_memory(net: nn.Module, observations: Any, before: dict[str, Tensor], after: dict[str, Tensor]) -> None:
+    """Refuse a network that answers `observations` differently `before` and `after` a call with others."""
     changed = [name for name in before | after if not _is_same(before.get(name), after.get(name))]
-    if changed:  # by chance that PyTorch's seed does not decide, perhaps: a fresh copy then differs just as much
-        fresh = _seen(copy_network(net).eval(), asked)
+    if changed:  # generators other than PyTorch's also cause differences, but in a fresh copy too
+        fresh = _snapshot(copy_network(net).eval(), observations)
         changed = [name for name in changed if _is_same(before.get(name), fresh.get(name))]
     if changed:
         raise ValueError(
             f"network {type(net).__name__} keeps state between calls in evaluation mode: given the same observations "
-            f"again after others, it differed in {', '.join(changed[:5])}; workers share its weights and may compute "
-            "twice, so it must depend on the observations alone (recurrent networks are not supported yet)"
+            f"again after others, it differed in {', '.join(changed[:5])}; workers share its weights and may repeat a "
+            "call, so its outputs must depend on the observations alone (recurrent networks are not supported yet)"
         )
 
 
-def _seen(net: nn.Module, observations: Any, seed: int = 0) -> dict[str, Tensor]:
+def _snapshot(net: nn.Module, observations: Any, seed: int = 0) -> dict[str, Tensor]:
     """What `net` answers, and what it then holds besides its parameters."""
     torch.default_generator.manual_seed(seed)  # `torch.manual_seed` would also decide for a GPU not in use yet
     if _uses_cuda():
         torch.cuda.manual_seed_all(seed)
     logits, values = _outputs(net, observations)
-    seen = {"logits": logits, "values": values}
+    tensors = {"logits": logits, "values": values}
     for path, module in net.named_modules():
         buffers = dict(module.named_buffers(recurse=False))
-        attributes = {name: value for name, value in vars(module).items() if name not in _OWN}
+        attributes = {name: value for name, value in vars(module).items() if name not in _MODULE_FIELDS}
         for name, value in (buffers | attributes).items():
-            for place, tensor in enumerate(_tensors_in(value)):
+            for index, tensor in enumerate(_tensors_in(value)):
                 label = f"{path}.{name}" if path else name
-                seen[label if place == 0 else f"{label}[{place}]"] = tensor
-    return {name: tensor.detach().clone() for name, tensor in seen.items()}
+                tensors[label if index == 0 else f"{label}[{index}]"] = tensor
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
 
 
 def _tensors_in(value: Any) -> Iterator[Tensor]:
@@ -214,7 +214,7 @@ def _tensors_in(value: Any) -> Iterator[Tensor]:
 
 
 def _is_same(a: Tensor | None, b: Tensor | None) -> bool:
-    """Equal but for rounding."""
+    """Equal up to rounding."""
     if a is None or b is None or a.shape != b.shape:
         return a is b
     if not a.is_floating_point():
@@ -227,7 +227,7 @@ def _device_of(net: nn.Module) -> torch.device:
 
 
 @contextmanager
-def _random_state_kept() -> Iterator[None]:
+def _preserved_random_state() -> Iterator[None]:
     devices = range(torch.cuda.device_count() if _uses_cuda() else 0)
     with torch.random.fork_rng(devices=devices):
         yield
@@ -238,6 +238,6 @@ def _uses_cuda() -> bool:
 
 
 def _eager() -> Any:
-    """Within it what `torch.compile` made runs uncompiled, which saves some twenty seconds."""
-    is_possible = "torch._dynamo" in sys.modules  # a compiled network has imported it; it takes a second
-    return torch.compiler.set_stance("force_eager") if is_possible else nullcontext()
+    """Run networks of `torch.compile` uncompiled, which saves some twenty seconds."""
+    may_be_compiled = "torch._dynamo" in sys.modules  # `torch.compile` imports it; importing it here takes a second
+    return torch.compiler.set_stance("force_eager") if may_be_compiled else nullcontext()

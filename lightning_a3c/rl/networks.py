@@ -1,4 +1,4 @@
-"""Actor-critic networks: observations in, (logits [B, A], values [B]) out. They know no loss."""
+"""Actor-critic networks: observations in, (logits [B, A], values [B]) out. Know no loss."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NetworkFactory = Callable[[tuple[int, ...], int], nn.Module]
 """Builds a network from the shape of one observation and the number of actions."""
 
 Bounds = tuple[float, float]
-"""The lowest and the highest value that every element of an observation can have; infinite where there is no such."""
+"""Lowest and highest value shared by all elements of an observation; infinite if they share none."""
 
 _BYTES: Bounds = (0, 255)
 
@@ -34,11 +34,11 @@ class AtariA2C(nn.Module):
         widths: output channels of each convolution.
         hidden_size: width of each head's hidden layer.
         background: the commonest value of the images, such as the grey level behind a game, in the observations'
-            own units; it becomes the zero of the first layer's inputs.
-            A constant background gives all weights of a filter the same gradient, and an optimizer that normalises
-            each weight's step then moves them together, until the filter is off or saturated everywhere
-            (centred inputs: LeCun et al. 1998, Efficient BackProp, section 4.3).
-        observation_bounds: see `input_scale`; None takes 0 … 255.
+            own units; the network subtracts it from its inputs. A constant non-zero background gives all weights of
+            a filter the same gradient. An optimizer that normalises each weight's step then moves them together, until
+            the filter is off or saturated everywhere (centred inputs: LeCun et al. 1998, Efficient BackProp, section
+            4.3).
+        observation_bounds: see `input_scale`; None stands for 0 … 255.
     """
 
     def __init__(
@@ -87,12 +87,12 @@ class AtariA2C(nn.Module):
         self.value = head(1)
 
     def set_bounds(self, observation_bounds: Bounds | None) -> None:
-        """Take observations within these bounds from now on."""
+        """Scale observations for these bounds from now on."""
         self.scale = input_scale(observation_bounds or _BYTES)
 
     def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
         """Any real [B, *observation_shape] → logits [B, A], values [B], in the weights' or autocast's dtype."""
-        # channels are brought last while they are bytes; then at once to the dtype that the convolutions compute in
+        # permute while the pixels are bytes, then convert them once, to the dtype of the convolutions
         pixels = self._channels_first(observations).to(self._compute_dtype, copy=True).mul_(self.scale)
         if self.background:
             pixels -= self.background * self.scale
@@ -100,7 +100,7 @@ class AtariA2C(nn.Module):
         return self.policy(features), self.value(features).squeeze(1)
 
     def _channels_first(self, observations: Tensor) -> Tensor:
-        """[B, C, H, W], which lies in memory as [B, H, W, C]."""
+        """[B, C, H, W] that is stored as [B, H, W, C]."""
         if not self._channels_last:
             observations = torch.stack(observations.unbind(1), dim=-1)  # faster than `contiguous`
         return observations.permute(0, 3, 1, 2)
@@ -113,10 +113,10 @@ class AtariA2C(nn.Module):
 
 
 class _WideLinear(nn.Linear):
-    """A linear layer, [B, in_features] → [B, out_features], of many more weights than inputs and outputs.
+    """A linear layer, [B, in_features] → [B, out_features], with many more weights than inputs and outputs.
 
-    oneDNN packs the right factor of a product at every call; here that is the inputs, not the weights. MKL is faster
-    the usual way round.
+    oneDNN repacks the right factor of a product at every call, so the weights go on the left. With MKL the usual order
+    is faster.
     """
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -169,7 +169,7 @@ class MLP(nn.Module):
         self.value = tower(1)
 
     def set_bounds(self, observation_bounds: Bounds | None) -> None:
-        """Take observations within these bounds from now on."""
+        """Scale observations for these bounds from now on."""
         self.scale = input_scale(observation_bounds or (-math.inf, math.inf))
 
     def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
@@ -183,9 +183,9 @@ class MLP(nn.Module):
 
 
 def input_scale(observation_bounds: Bounds) -> float:
-    """What brings observations within these bounds to −1 … 1; 1, which leaves them as they are, for infinite bounds.
+    """Factor that scales observations within these bounds to −1 … 1; 1 for infinite bounds.
 
-    Bytes, 0 … 255, are divided by 256, which is exact, instead of by 255.
+    Bytes (0 … 255) are divided by 256, which is exact, instead of by 255.
     """
     if tuple(observation_bounds) == _BYTES:
         return 1 / 256
@@ -194,8 +194,10 @@ def input_scale(observation_bounds: Bounds) -> float:
 
 
 def orthogonal_init(net: nn.Module) -> None:
-    """Orthogonal weights with gain √2 and zero biases; output layers of `policy` and `value`
-    get gains 0.01 and 1, so that training starts near the uniform policy (Engstrom et al. 2020).
+    """Orthogonal weights with gain √2 and zero biases.
+
+    The output layers of `policy` and `value` get gains 0.01 and 1, so that training starts near the uniform policy
+    (Engstrom et al. 2020).
     """
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -216,22 +218,21 @@ def build_network(
     observation_dtype: torch.dtype | Mapping[str, torch.dtype] = torch.float32,
     observation_bounds: Bounds | None = None,
 ) -> nn.Module:
-    """The network for these spaces, checked to fit them.
+    """Build the network for these spaces, or take a given one, and check that it fits.
 
     Args:
-        observation_shape: of one observation.
+        observation_shape: shape of one observation.
         num_actions: size of the discrete action space.
-        network: None chooses `AtariA2C` for images and `MLP` otherwise; a class or function, or a dict
+        network: None chooses `AtariA2C` for images and `MLP` otherwise. A class or function, or a dict
             `{"class_path": "package.Class", "init_args": {...}}` that names one, is called with the shape and the
-            number of actions as first arguments; a ready module is taken as it is. Workers compute
-            with it in evaluation mode, on weights they share: there it must not change its
-            parameters or buffers, nor remember anything else.
-        observation_dtype: of what the network will be given.
-        observation_bounds: of what the network will be given; infinite if its elements have no common ones, None if
-            nobody knows. What is called gets it too, if it has an argument of this name whose default is None.
+            number of actions as first arguments. A module is taken as it is. Workers share its weights and compute
+            in evaluation mode, in which it must not change its parameters or buffers or keep other state.
+        observation_dtype: dtype of the network's inputs.
+        observation_bounds: bounds of the network's inputs; infinite if the elements share none, None if unknown. A
+            class or function with an argument of this name gets them too, unless it or `init_args` sets the argument.
 
     Raises:
-        ValueError: the class cannot be found or built, or the network does not fit, cannot be copied, or remembers.
+        ValueError: the class cannot be found or built, or `check_network` refuses the network.
     """
     shape: Any = observation_shape if isinstance(observation_shape, Mapping) else tuple(observation_shape)
     net = network if isinstance(network, nn.Module) else _built(shape, num_actions, network, observation_bounds)
@@ -240,7 +241,7 @@ def build_network(
 
 
 def class_path_of(factory: NetworkFactory) -> str | None:
-    """Where `factory` can be imported from, or None: not from within a function, say."""
+    """The import path of `factory`; None if it has none, as inside a function."""
     class_path = f"{getattr(factory, '__module__', None)}.{getattr(factory, '__qualname__', None)}"
     try:
         return class_path if _imported(class_path) is factory else None
@@ -249,13 +250,13 @@ def class_path_of(factory: NetworkFactory) -> str | None:
 
 
 def instantiate(spec: dict[str, Any], *args: Any) -> Any:
-    """Build `{"class_path": …, "init_args": {…}}` with `args` as its first arguments."""
+    """Build `{"class_path": …, "init_args": {…}}` with `args` as the first arguments."""
     class_path, init_args = spec.get("class_path"), spec.get("init_args") or {}
     return _call(_imported(class_path), args, init_args, str(class_path))
 
 
 def device_of(net: nn.Module) -> torch.device:
-    """Where its parameters lie; the CPU if it has none."""
+    """Device of the network's parameters; the CPU if it has none."""
     return next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
 
 
@@ -288,7 +289,7 @@ def _built(shape: Any, num_actions: int, network: Any, observation_bounds: Bound
         factory = network
     else:
         raise ValueError(
-            "network must be None, a torch.nn.Module, a class or function that makes one of the observation's shape "
+            "network must be None, a torch.nn.Module, a class or function that makes one from the observation shape "
             f'and the number of actions, or {{"class_path": "package.Class"}} that names it, got {network!r}'
         )
     name = network["class_path"] if isinstance(network, dict) else getattr(factory, "__qualname__", repr(factory))
@@ -316,9 +317,9 @@ def _call(factory: Callable[..., Any], args: Sequence[Any], init_args: dict[str,
 
 
 def _is_unset(factory: Callable[..., Any], name: str, init_args: dict[str, Any]) -> bool:
-    """Whether `factory` has an argument `name` that neither `init_args` nor a default sets to something."""
+    """Whether `factory` has an argument `name` that neither `init_args` nor its default sets."""
     try:
         parameter = inspect.signature(factory).parameters.get(name)
-    except (TypeError, ValueError):  # some that are written in C do not tell
+    except (TypeError, ValueError):  # some callables written in C have no signature
         return False
     return parameter is not None and parameter.default in (None, parameter.empty) and init_args.get(name) is None

@@ -85,7 +85,7 @@ class NetworkPolicy:
 
     @property
     def generator_state(self) -> Tensor:
-        """State of the sampling, uint8; settable."""
+        """State of the generator that samples, uint8; settable."""
         return self._generator.get_state()
 
     @generator_state.setter

@@ -1,4 +1,4 @@
-"""Return targets, one pure function a formula. Knows nothing of networks or environments."""
+"""Return targets, one pure function per formula. Knows no networks and no environments."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def n_step_returns(rewards: Tensor, not_done: Tensor, bootstrap: Tensor, discoun
         rewards: float32 [N, B], r_t … r_{t+N-1}. Where an episode was truncated, its last reward
             already contains the discounted value of the final observation.
         not_done: float32 [N, B], 0 where the episode ended at that step, else 1.
-        bootstrap: float32 [B], V(o_{t+N}); without effect where the episode ended in the window.
+        bootstrap: float32 [B], V(o_{t+N}); ignored where the episode ended in the window.
         discount: γ in [0, 1].
 
     Returns:

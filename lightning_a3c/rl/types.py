@@ -1,4 +1,4 @@
-"""The named tuples that travel from the environments to the learner. Shapes stand beside the fields.
+"""The named tuples that travel from the environments to the learner, with dtype and shape beside each field.
 
 Knows nothing of environments, networks, processes or Lightning.
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class Transitions(NamedTuple):
-    """B decisions and how each turned out: what the loss needs."""
+    """B transitions in the form that the loss needs."""
 
     observations: Tensor  # uint8 or float32 [B, *observation_shape]; bytes [B, n] if packed
     actions: Tensor  # int64 [B] for discrete ones; otherwise int64 or float32 [B, L]
@@ -20,7 +20,7 @@ class Transitions(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """k worker gradients of the combined loss, each already clipped by its worker."""
+    """k gradients of the combined loss, each clipped by the worker that computed it."""
 
     gradient: Tensor  # float32 [k, P], all parameters flattened in order; 0 where frozen or unused
     norm: Tensor  # float32 [k], L2 norm before the worker clipped; finite exactly where the gradient is
@@ -34,12 +34,12 @@ Payload = Transitions | Gradients
 
 
 class RolloutStats(NamedTuple):
-    """What collecting a payload cost, and the episodes that ended meanwhile.
+    """Policy version and env steps of a payload, and the episodes that ended during its collection.
 
-    The stats of k payloads are concatenated field by field, with E places for episodes in all.
+    The stats of k payloads are concatenated field by field, with E places for episodes in total.
     """
 
-    policy_version: Tensor  # int64 [k], the oldest version that chose any of the actions
+    policy_version: Tensor  # int64 [k], the oldest version that chose one of the actions
     env_steps: Tensor  # int64 [k], steps of all sub-environments together
     episode_returns: Tensor  # float32 [E], unclipped; valid where episode_lengths > 0
     episode_lengths: Tensor  # int64 [E], in env steps; 0 marks an empty place
@@ -55,7 +55,7 @@ class Message(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What the agent makes of B observations."""
+    """Policy and value for B observations."""
 
     probabilities: Tensor  # float32 [B, A], of each discrete action; A is 0 for other action spaces
     values: Tensor  # float32 [B]
@@ -63,12 +63,12 @@ class Prediction(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What one update learns from: several messages, concatenated, and how fresh they are."""
+    """The input of one update: several messages, concatenated, and how fresh they are."""
 
     payload: Payload
     stats: RolloutStats
     policy_lag: Tensor  # int64 [k], learner's version minus policy_version, in updates
-    queue_fill: Tensor  # float32 [1], share of the workers with a message waiting, 0 … 1
+    queue_fill: Tensor  # float32 [1], share of workers with a message waiting, 0 … 1
     worker_restarts: Tensor  # int64 [1], restarts of failed workers so far
 
 

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, and noticing those that are not whole."""
+"""Writing files whole or not at all, and recognising incomplete checkpoints. Knows no format but zip."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from pathlib import Path
 from typing import IO
 from zipfile import ZipFile, is_zipfile
 
-_FULL_BYTES = 2**16  # a disk with less is full
-_SHARDED = ("meta.pt", "latest", ".metadata")  # one of them is in every folder that Lightning or torch saved shards to
+_FULL_BYTES = 2**16  # a disk with less free space is full
+_SHARDED = ("meta.pt", "latest", ".metadata")  # each folder of shards from Lightning or torch holds one of these
 
-_REFUSALS = {  # of a disk or file system, which the user can mend; others may be mistakes of a program
+_REFUSALS = {  # errors of a disk or file system, which the user can fix; other numbers may come from a bug
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
 }
 
 
 class NotWritable(OSError):
-    """A file cannot be written where it was asked for."""
+    """A file cannot be written to the path that the user chose."""
 
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path`, of the same suffix, that becomes `path` when the block ends well.
+    """Create the folder of `path` and give a temporary path, with the same suffix, that replaces `path` at the end.
 
-    When it does not, what was at `path` stays and the temporary file is removed. The folder is made. A process killed
-    inside the block leaves its temporary file.
+    If the block raises, `path` is unchanged and the temporary file is removed. A process killed inside the block leaves
+    its temporary file.
 
     Raises:
-        NotWritable: the folder cannot be made, or the file not written.
+        NotWritable: the folder cannot be created or the file cannot be written.
     """
     path = Path(path)
     partial = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
@@ -50,7 +50,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def _reason(error: OSError, folder: Path) -> str:
-    """Why nothing could be written to `folder`, in one line. Programs such as ffmpeg do not always say."""
+    """Why a file could not be written to `folder`, in one line. Programs such as ffmpeg do not always say."""
     if error.strerror:
         return error.strerror
     if folder.is_dir() and shutil.disk_usage(folder).free < _FULL_BYTES:
@@ -59,31 +59,31 @@ def _reason(error: OSError, folder: Path) -> str:
 
 
 def write_beside(path: str | Path, text: str) -> Path:
-    """Write `text` to `path`, or to the first free of `name_1`, `name_2`, … where other files are; returns where it is.
+    """Write `text` to `path`, or if that exists to the first free one of `name_1`, `name_2`, …; return the path.
 
-    Writes nothing where one of these holds it already.
+    Writes nothing if one of these files already holds `text`.
 
     Raises:
-        NotWritable: the folder cannot be made, or the file not written.
+        NotWritable: the folder cannot be created or the file cannot be written.
     """
     path = Path(path)
     for number in count():
         candidate = path.with_stem(f"{path.stem}_{number}") if number else path
         try:
-            is_there = candidate.exists() or candidate.is_symlink()
-            if is_there and candidate.is_file() and candidate.read_bytes() == text.encode():
+            is_taken = candidate.exists() or candidate.is_symlink()
+            if is_taken and candidate.is_file() and candidate.read_bytes() == text.encode():
                 return candidate
         except OSError as error:
             raise NotWritable(f"cannot write {candidate}: {error.strerror or error}; choose another place") from error
-        if not is_there:
+        if not is_taken:
             with atomic_write(candidate) as partial:
                 partial.write_text(text, encoding="utf-8")
             return candidate
-    raise AssertionError  # `count` does not end
+    raise AssertionError  # `count` is infinite
 
 
 def refusal(error: OSError) -> str | None:
-    """What the disk or the file system refuses, in one line; None if the error is of another kind."""
+    """A one-line message for an error of the disk or file system; None for other errors."""
     if isinstance(error, NotWritable):
         return str(error)
     if error.errno not in _REFUSALS:
@@ -93,22 +93,22 @@ def refusal(error: OSError) -> str | None:
 
 
 def is_broken_pipe(stream: IO[str]) -> bool:
-    """Whether nobody reads `stream` any more."""
+    """Whether the reader of `stream` has closed it."""
     poll = select.poll()
     poll.register(stream.fileno(), select.POLLOUT)
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def require_checkpoint(path: str | Path) -> None:
-    """Raise ValueError unless `path` is a checkpoint that was written to its end, or a folder of a sharded one."""
+    """Raise ValueError unless `path` is a complete checkpoint file or the folder of a sharded checkpoint."""
     path = Path(path)
     if not path.exists():
         raise ValueError(f"ckpt_path {path} does not exist")
     if path.is_dir():
         if any((path / name).exists() for name in _SHARDED):
             return
-        inside = sorted(path.glob("*.ckpt"), key=lambda file: file.stat().st_mtime)
-        hint = f"name a file in it, such as {inside[-1]}" if inside else "it holds no *.ckpt"
+        checkpoints = sorted(path.glob("*.ckpt"), key=lambda file: file.stat().st_mtime)
+        hint = f"name a file in it, such as {checkpoints[-1]}" if checkpoints else "it holds no *.ckpt"
         raise ValueError(f"ckpt_path {path} is a folder; {hint}")
     if not is_zipfile(path):
         raise ValueError(f"ckpt_path {path} is not a whole checkpoint; was it cut off while copied?")

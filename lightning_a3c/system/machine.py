@@ -1,4 +1,4 @@
-"""What this computer and its software are, as far as it matters for speed."""
+"""Facts about this computer and its software that matter for speed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lightning_a3c.version import __version__
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on; all of them where the system does not say."""
+    """Cores that this process may use; all cores where the system does not say."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -1,22 +1,21 @@
-"""How much freed memory this process keeps."""
+"""Tuning of glibc's memory allocator."""
 
 from __future__ import annotations
 
 import ctypes
 
-# of glibc's malloc.h
+# constants from glibc's malloc.h
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
-_LARGEST_ON_HEAP = 32 * 2**20  # bytes; glibc allows no more
-_KEPT = 128 * 2**20  # bytes, free at the end of the heap
+_LARGEST_ON_HEAP = 32 * 2**20  # bytes; glibc's maximum
+_KEPT = 128 * 2**20  # bytes of free memory at the end of the heap
 
 
 def keep_freed_memory() -> None:
-    """Keep blocks of some MiB for the next update, instead of giving them back and getting them anew.
+    """Keep freed memory for the next update instead of returning it to the kernel.
 
-    An update's activations and gradients are tens of MiB, freed and allocated each time. The kernel zeroes each page
-    that it hands out again, which takes a seventh of an update. For the rest of this process's life; does
-    nothing where the C library is not glibc.
+    Each update allocates and frees tens of MiB of activations and gradients. The kernel zeroes every page that it hands
+    out again, which takes a seventh of an update. Lasts until the process ends; does nothing without glibc.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -1,4 +1,4 @@
-"""Settings that a process has one of, though several fits may run in its threads at once."""
+"""Process-wide settings that several fits, in threads of one process, may change at once."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _Before = TypeVar("_Before")
 
 
 class ProcessWideSetting(Generic[_Before]):
-    """A change that all its users share: the first one makes it, the last one undoes it.
+    """A change that all its users share: the first user makes it, the last one undoes it.
 
-    Were each to put back what it found, the second would put back what the first had set.
+    If each user restored the value that it found, a later user would restore the change of an earlier one.
 
     >>> level = [3]
     >>> louder = ProcessWideSetting(make=lambda: level.pop(), undo=level.append)
@@ -24,8 +24,8 @@ class ProcessWideSetting(Generic[_Before]):
     [3]
 
     Args:
-        make: changes the setting and says what it was before.
-        undo: puts that back.
+        make: changes the setting and returns its earlier value.
+        undo: restores that value.
     """
 
     def __init__(self, make: Callable[[], _Before], undo: Callable[[_Before], None]) -> None:
@@ -37,7 +37,7 @@ class ProcessWideSetting(Generic[_Before]):
 
     @contextmanager
     def applied(self) -> Iterator[_Before]:
-        """Within it the change is made; gives what was there before the first user came."""
+        """Apply the change to the block; gives the value from before the first user."""
         with self._lock:
             if not self._users:
                 self._before = self._make()

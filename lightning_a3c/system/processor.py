@@ -1,4 +1,4 @@
-"""What this machine's processor can do, and how PyTorch makes the most of it."""
+"""Features of this machine's processor, and settings that make PyTorch use them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from lightning_a3c.system.process_wide import ProcessWideSetting
 
 
 def computes_in_bf16() -> bool:
-    """Whether bfloat16 makes it faster."""
+    """Whether the processor computes faster in bfloat16."""
     return _can("avx512_bf16") or _can("amx_bf16")
 
 
 @contextmanager
 def prefer_onednn(device: torch.device) -> Iterator[None]:
-    """Within it oneDNN instead of MKL multiplies float32 matrices, if `device` is a CPU with AVX-512 and without AMX.
+    """Let oneDNN instead of MKL multiply float32 matrices, if `device` is a CPU with AVX-512 but without AMX.
 
-    MKL computes with AVX2 on AMD's processors, half as fast. PyTorch gives oneDNN the products that it may round to
-    bfloat16 inside; oneDNN does so only with AMX, so without it all stays float32. Does nothing if
-    `torch.set_float32_matmul_precision` or its newer relatives have been called before.
+    On AMD's processors MKL uses AVX2, which is half as fast. PyTorch hands oneDNN those products that may be rounded to
+    bfloat16; oneDNN rounds only with AMX, so without it all stays float32. Does nothing if the user has called
+    `torch.set_float32_matmul_precision` or one of its newer relatives.
     """
     if device.type != "cpu" or not _can("avx512_f") or _can("amx_bf16"):
         yield
@@ -34,13 +34,13 @@ def prefer_onednn(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def limited_threads(num_workers: int, threads: int | None = None) -> Iterator[None]:
-    """Within it this thread computes with `threads` threads of PyTorch, by default with what `num_workers` leave.
+    """Limit this thread to `threads` threads of PyTorch, by default as many as `num_workers` leave cores for.
 
-    Threads that wait for a core that a worker has are worse than no threads, and while they wait they keep others busy.
-    PyTorch keeps the number by thread, and gives a new thread the one that was set last.
+    Threads that compete with workers for a core slow both down. PyTorch keeps the number per thread, and a new thread
+    takes the number that was set last.
     """
     with _threads.applied() as before:
-        torch.get_num_threads()  # a thread's first call, or its first operation, would undo what is set before it
+        torch.get_num_threads()  # a thread's first call, or its first operation, would reset a number set before it
         if num_workers:
             torch.set_num_threads(threads or max(1, before - num_workers))
         try:
@@ -50,34 +50,34 @@ def limited_threads(num_workers: int, threads: int | None = None) -> Iterator[No
 
 
 def onednn_multiplies(inputs: Tensor) -> bool:
-    """Whether oneDNN multiplies such matrices: in bfloat16 always, in float32 within `prefer_onednn` or if told to."""
+    """Whether oneDNN multiplies matrices like `inputs`: always in bfloat16, by PyTorch's settings in float32."""
     if inputs.device.type != "cpu":
         return False
     return inputs.dtype == torch.bfloat16 or (inputs.dtype == torch.float32 and _float32_precision() == "medium")
 
 
 def _can(instructions: str) -> bool:
-    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older PyTorch does not tell
+    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # missing in older PyTorch
     return bool(capabilities.get(instructions))
 
 
 def _float32_precision() -> str | None:
     try:
         return torch.get_float32_matmul_precision()
-    except RuntimeError:  # the newer switches were used, and PyTorch refuses to name one value for them
+    except RuntimeError:  # the user has set the newer switches, for which PyTorch cannot name one value
         return None
 
 
 def _let_onednn_multiply() -> bool:
-    """Whether it was not let before, and the user has set nothing."""
+    """Whether this changed the setting; one that the user has made stays."""
     if _float32_precision() != "highest":
         return False
     torch.set_float32_matmul_precision("medium")
     return True
 
 
-def _undo_onednn(was_let: bool) -> None:
-    if was_let:
+def _undo_onednn(was_changed: bool) -> None:
+    if was_changed:
         torch.set_float32_matmul_precision("highest")
 
 

@@ -1,4 +1,4 @@
-"""One environment played before someone's eyes. Knows no file, and no training."""
+"""Playing and rendering one environment. Knows no files and no training."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lightning_a3c.environments.spaces import component_names
 from lightning_a3c.rl.action_spec import ActionSpec, BinarySpec, BoxSpec, JointSpec
 from lightning_a3c.rl.policies import NetworkPolicy
 
-_ATARI_FRAMES_PER_SECOND = 60  # of the console
+_ATARI_FRAMES_PER_SECOND = 60  # of the Atari console
 
 
 class ActionBar(NamedTuple):
@@ -46,16 +46,14 @@ class PlaybackStep(NamedTuple):
 
 
 def make_watched_env(config: EnvConfig, window: bool = False) -> gymnasium.Env[Any, Any]:
-    """One environment to be looked at, with the observations and rewards of `make_vector_env`.
+    """One environment that can be rendered, with the observations and rewards of `make_vector_env`.
 
-    `render()` gives what it shows now, uint8 [height, width, 3]; `metadata["render_fps"]` is how many
-    env steps pass in a second of real time. No life loss ends an episode. Atari ids are preprocessed by
-    Gymnasium, whose observations equal ALE's native ones pixel by pixel; but a game that waits for
-    FIRE starts with `frame_skip` frames of it instead of one.
+    `render()` gives the present frame, uint8 [height, width, 3]; `metadata["render_fps"]` is the number of env steps
+    per second of real time. A lost life does not end an episode. For Atari see `make_preprocessed`.
 
     Args:
-        config: which environment; `num_envs` plays no part.
-        window: show every frame in a window, at real speed, instead of rendering to arrays.
+        config: which environment; `num_envs` has no effect.
+        window: show every frame in a window, in real time, instead of rendering to arrays.
 
     Raises:
         ValueError: the environment cannot be rendered to arrays.
@@ -76,15 +74,15 @@ def make_watched_env(config: EnvConfig, window: bool = False) -> gymnasium.Env[A
 
 
 def require_rendering(config: EnvConfig) -> None:
-    """Raise ValueError unless the environment says that it renders to arrays."""
+    """Raise ValueError unless the environment declares that it renders to arrays."""
     spec = spec_of(config.id)
     creator = spec.entry_point if callable(spec.entry_point) else load_env_creator(spec.entry_point)
-    if not hasattr(creator, "metadata"):  # a function: what it makes can say
+    if not hasattr(creator, "metadata"):  # a function; ask the environment that it builds
         creator = make_env(config)
         creator.close()
     if "rgb_array" not in creator.metadata.get("render_modes", []):
         raise ValueError(
-            f"env.id {config.id!r} has no render mode 'rgb_array', so it can be neither shown nor recorded"
+            f"env.id {config.id!r} has no render mode 'rgb_array', so it can be neither played in a window nor recorded"
         )
 
 

@@ -1,4 +1,4 @@
-"""Drawing the curves of runs with matplotlib. Reads no file and opens no window."""
+"""Drawing the curves of runs with matplotlib. Reads no files and opens no window."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from matplotlib.ticker import EngFormatter
 from lightning_a3c.viewing.runs import Run, UnreadableRun
 
 X_AXES = {"env_steps": ("env_steps", 1.0), "frames": ("frames", 1.0), "minutes": ("train_seconds", 1 / 60)}
-"""What the x-axis can show: the logged key and its factor."""
+"""Choices for the x-axis: the logged key and its factor."""
 
 _LINE, _FAINT = "tab:blue", "tab:gray"
 _GRID_POINTS = 400
 
 
 def return_and_loss(runs: Sequence[Run], x: str = "env_steps") -> Figure:
-    """Returns on the left, total loss on the right. Several runs: each thin, their mean thick, ±1 std as a band.
+    """Returns on the left, total loss on the right.
 
-    The mean is drawn as far as all runs reach, so that no run leaves it half-way.
+    Several runs appear as thin lines, with their mean as a thick one and ±1 std as a band. The mean covers the part of
+    the x-axis that all runs share.
 
     Args:
         runs: at least one.
@@ -44,7 +45,7 @@ def return_and_loss(runs: Sequence[Run], x: str = "env_steps") -> Figure:
 
 
 def report_figures(run: Run, x: str = "env_steps") -> dict[str, Figure]:
-    """One figure for each thing worth watching in `run`, by title; what was not logged is left out."""
+    """Figures of the diagnostics that `run` logged, by title."""
     wanted = {
         "Return": ("return_100", "return"),
         "Total and policy loss": ("loss_total", "loss_policy"),
@@ -74,7 +75,7 @@ def report_figures(run: Run, x: str = "env_steps") -> dict[str, Figure]:
 
 
 def to_svg(figure: Figure) -> bytes:
-    """The figure as an SVG file."""
+    """The figure as the content of an SVG file."""
     buffer = BytesIO()
     figure.savefig(buffer, format="svg")
     return buffer.getvalue()
@@ -92,7 +93,7 @@ def _curves(axes: Axes, runs: Sequence[Run], x: str, key: str, smooth: bool = Fa
             axes.plot(at, _running_mean(values) if smooth else values, color=_FAINT, linewidth=0.8, alpha=0.7)
         start, stop = max(at[0] for at, _ in lines), min(at[-1] for at, _ in lines)
         if start >= stop:
-            raise UnreadableRun(f"the runs share no {x}: {', '.join(str(run.folder) for run in runs)}; plot them apart")
+            raise UnreadableRun(f"the runs share no {x}: {', '.join(str(run.folder) for run in runs)}; plot each alone")
         grid = np.linspace(start, stop, _GRID_POINTS)
         table = np.stack([np.interp(grid, at, _running_mean(v) if smooth else v) for at, v in lines])
         mean, std = table.mean(axis=0), table.std(axis=0)
@@ -115,13 +116,13 @@ def _x(run: Run, x: str) -> np.ndarray:
 
 
 def _without_gaps(at: np.ndarray, values: np.ndarray, run: Run) -> tuple[np.ndarray, np.ndarray]:
-    there = ~(np.isnan(values) | np.isnan(at))
-    if not there.any():
+    is_logged = ~(np.isnan(values) | np.isnan(at))
+    if not is_logged.any():
         raise UnreadableRun(f"run {run.folder} has nothing to draw yet; let it train longer")
-    return at[there], values[there]
+    return at[is_logged], values[is_logged]
 
 
 def _running_mean(values: np.ndarray) -> np.ndarray:
-    """Mean over the surrounding 50 values, or a tenth of all if that is less; over fewer at the ends."""
+    """Mean over a window of 50 values, or a tenth of all values if that is less; the window shrinks at the ends."""
     weights = np.ones(max(1, min(50, len(values) // 10)))
     return np.convolve(values, weights, "same") / np.convolve(np.ones(len(values)), weights, "same")

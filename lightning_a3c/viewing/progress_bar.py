@@ -1,4 +1,4 @@
-"""How far a run is, for those who watch: Lightning's rich bar on a terminal, plain lines elsewhere."""
+"""Progress of a run: Lightning's rich bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lightning_a3c.learning.stopping import StopAfterEnvSteps
 
 
 class RunProgressBar(RichProgressBar):
-    """Lightning's rich progress bar with the return, env steps, their speed and the time left."""
+    """Lightning's rich progress bar with mean return, env steps, speed and time left."""
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         if not isinstance(pl_module, A3CModule) or not trainer.training:
@@ -28,12 +28,10 @@ class RunProgressBar(RichProgressBar):
 
 
 class ProgressLines(pl.Callback):
-    """One plain line of progress now and then, where no progress bar can be shown; also while episodes are evaluated.
-
-    Does nothing where `is_interactive`.
+    """Log a line of progress at intervals during training and evaluation, where output is no terminal.
 
     Args:
-        every_seconds: between two lines, > 0.
+        every_seconds: interval between two lines, > 0.
     """
 
     def __init__(self, every_seconds: float = 30.0) -> None:
@@ -78,13 +76,13 @@ class ProgressLines(pl.Callback):
 
 
 def bar_options(trainer: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments that give a trainer `RunProgressBar` on a terminal and no bar elsewhere, unless told otherwise.
+    """Trainer arguments for `RunProgressBar` on a terminal and no bar elsewhere, unless the user chose otherwise.
 
     Args:
-        trainer: the arguments that the user gave it, `enable_progress_bar` and `callbacks` among them.
+        trainer: the user's arguments of the trainer, including `enable_progress_bar` and `callbacks`.
     """
-    enabled, given = trainer["enable_progress_bar"], trainer["callbacks"] or []
-    callbacks = given if isinstance(given, list) else [given]
+    enabled, chosen = trainer["enable_progress_bar"], trainer["callbacks"] or []
+    callbacks = chosen if isinstance(chosen, list) else [chosen]
     if any(isinstance(callback, ProgressBar) for callback in callbacks):
         return {}
     if not is_interactive():
@@ -95,12 +93,12 @@ def bar_options(trainer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_interactive() -> bool:
-    """Whether standard output, where the bar is drawn, is a terminal."""
+    """Whether standard output, which shows the bar, is a terminal."""
     return sys.stdout.isatty()
 
 
 def describe(trainer: pl.Trainer, progress: Progress) -> dict[str, str]:
-    """The state of a run in a few words; `time left` only where a limit is set and a speed known."""
+    """The state of a run as labelled text; `time left` only if a limit is set and the speed is known."""
     facts = {
         "return_100": "–" if progress.mean_return is None else f"{progress.mean_return:.2f}",
         "steps/s": f"{progress.steps_per_second:.0f}",
@@ -113,7 +111,7 @@ def describe(trainer: pl.Trainer, progress: Progress) -> dict[str, str]:
 
 
 def seconds_left(trainer: pl.Trainer, progress: Progress) -> float | None:
-    """Until the nearest limit on updates, env steps or time, at the speed of now; None without one."""
+    """Seconds until the nearest limit on updates, env steps or time, at the present speed; None without a limit."""
     limits: list[float] = []
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, Timer) and (seconds := callback.time_remaining()) is not None:
@@ -121,6 +119,6 @@ def seconds_left(trainer: pl.Trainer, progress: Progress) -> float | None:
         if isinstance(callback, StopAfterEnvSteps) and progress.steps_per_second:
             limits.append((callback.env_steps - progress.env_steps) / progress.steps_per_second)
     if trainer.max_steps != -1 and trainer.global_step and progress.steps_per_second:
-        env_steps_an_update = progress.env_steps / trainer.global_step
-        limits.append((trainer.max_steps - trainer.global_step) * env_steps_an_update / progress.steps_per_second)
+        steps_per_update = progress.env_steps / trainer.global_step
+        limits.append((trainer.max_steps - trainer.global_step) * steps_per_update / progress.steps_per_second)
     return max(0.0, min(limits)) if limits else None

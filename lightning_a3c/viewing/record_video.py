@@ -1,4 +1,4 @@
-"""A Lightning callback that records episodes."""
+"""A Lightning callback that records episodes as videos."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from lightning_a3c.learning.data_module import CollectorDataModule
 from lightning_a3c.learning.module import A3CModule
 from lightning_a3c.system.files import NotWritable
 from lightning_a3c.viewing.playback import require_rendering
-from lightning_a3c.viewing.run_folders import is_dry_run, log_folder, test_file
+from lightning_a3c.viewing.run_folders import is_dry_run, log_folder, result_file
 from lightning_a3c.viewing.video import Recording, RecordingAbandoned, preview, record_episode, require_encoder
 
 
 class RecordVideo(pl.Callback):
-    """Record an episode every so many updates of training, and one after `test`.
+    """Record an episode at intervals during training, and one after `test`.
 
-    The learner plays it itself: training waits for as long as that takes, some seconds on Atari. Training's
-    videos go to `folder` and into TensorBoard, as a GIF of fewer frames; the one of a test goes beside
-    the checkpoint, `last.ckpt` → `last.test.mp4`. Acts as `data.eval_policy` says.
+    The learner plays the episode while training waits, some seconds on Atari. Videos of training go to `folder` and, as
+    GIFs of fewer frames, into TensorBoard; the video of a test goes beside the checkpoint, `last.ckpt` →
+    `last.test.mp4`. Actions follow `data.eval_policy`.
 
     >>> callback = RecordVideo(every_updates=5000)
 
     Args:
-        every_updates: between two recordings, >= 1.
-        folder: None takes `videos` in the first logger's folder.
+        every_updates: updates between two recordings, >= 1.
+        folder: folder of training's videos; None takes `videos` in the first logger's folder.
         max_steps: env steps after which a recording ends, >= 1.
     """
 
@@ -48,8 +48,8 @@ class RecordVideo(pl.Callback):
         data = getattr(trainer, "datamodule", None)
         if not isinstance(pl_module, A3CModule) or not isinstance(data, CollectorDataModule):
             raise MisconfigurationException(
-                f"RecordVideo shows an A3CModule in a CollectorDataModule's environment, got "
-                f"{type(pl_module).__name__} and {type(data).__name__}; remove it"
+                f"RecordVideo needs an A3CModule and a CollectorDataModule, got {type(pl_module).__name__} and "
+                f"{type(data).__name__}; remove it"
             )
         require_encoder()
         try:
@@ -78,16 +78,16 @@ class RecordVideo(pl.Callback):
         if is_dry_run(trainer):
             return
         data: CollectorDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        video = self._record(trainer, pl_module, test_file(trainer, pl_module, "test.mp4"), seed=data.run_seed)
+        video = self._record(trainer, pl_module, result_file(trainer, pl_module, "test.mp4"), seed=data.run_seed)
         self._was_interrupted = video is None
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if self._was_interrupted:
             self._was_interrupted = False
-            raise SIGTERMException  # not earlier: the results of the test are written and printed by now
+            raise SIGTERMException  # raised only here, after Lightning has printed the test's results
 
     def _record(self, trainer: pl.Trainer, module: pl.LightningModule, path: Path, seed: int) -> Recording | None:
-        """None if the run was told to end meanwhile."""
+        """Record an episode; None if the run got a signal to end meanwhile."""
         data: CollectorDataModule = trainer.datamodule  # type: ignore[attr-defined]
         net = module.net
         assert isinstance(net, torch.nn.Module)
@@ -97,17 +97,17 @@ class RecordVideo(pl.Callback):
                 data.env, net, path, is_greedy, seed, self.max_steps, lambda: trainer.received_sigterm
             )
         except (RecordingAbandoned, NotWritable):
-            if not trainer.received_sigterm:  # which may have ended ffmpeg too
+            if not trainer.received_sigterm:  # the signal may have ended ffmpeg too
                 raise
-            rank_zero_info(f"Abandoned recording {path}: the run was told to end")
+            rank_zero_info(f"Abandoned recording {path}: the run got a signal to end")
             return None
         rank_zero_info(f"Recorded {video}")
         return video
 
 
 def _add_gif(board: TensorBoardLogger, gif: bytes, update: int) -> None:
-    """Torch's own `add_video` writes GIFs too, but only with a moviepy that current pillow rules out."""
-    from tensorboard.compat.proto.summary_pb2 import Summary  # heavy, and needed only when there is a video
+    """Add an image to TensorBoard. Torch's `add_video` needs a moviepy that does not work with current pillow."""
+    from tensorboard.compat.proto.summary_pb2 import Summary  # slow to import, and needed only for videos
 
     summary = Summary(value=[Summary.Value(tag="episode", image=Summary.Image(encoded_image_string=gif, colorspace=3))])
     writer = board.experiment.file_writer

@@ -1,4 +1,4 @@
-"""A run as one HTML file that needs nothing else: no network, no script, no file beside it."""
+"""The report of a run: one HTML file without network access, scripts or other files. Knows no trainer."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from lightning_a3c.viewing.runs import Run, UnreadableRun
 
 @dataclass(frozen=True)
 class Headline:
-    """How far a run came."""
+    """The main results of a run."""
 
-    solved: bool | None  # None where the log ends too early to tell
-    bound: float | None  # of StopWhenSolved, if the run had one
-    best_return: float | None  # best mean over 100 episodes, None while there were fewer
-    last_return: float | None  # last mean, over fewer episodes if there were fewer
+    solved: bool | None  # None if the log ends too early to tell
+    bound: float | None  # of StopWhenSolved, if the run used it
+    best_return: float | None  # best mean over 100 episodes; None for fewer episodes
+    last_return: float | None  # last mean, over up to 100 episodes
     env_steps: int
-    duration: timedelta | None  # None where the run did not log it
+    duration: timedelta | None  # None if the run did not log it
     steps_per_second: float | None  # over the whole run
-    unlogged_updates: int = 0  # before the end
+    unlogged_updates: int = 0  # updates after the last that the log describes
 
 
 def headline(run: Run) -> Headline:
-    """What the log says; a run counts as solved once it exceeded its own bound over 100 episodes.
+    """Summarise the log; a run is solved once its mean over 100 episodes exceeded its bound.
 
-    A log of an older version may end some updates before the run. Whether such a run was solved in the end, only the
-    checkpoint tells that `StopWhenSolved` saved, unless the bound was out of reach: the mean never rose by so much
-    between two rows.
+    Older versions of this package may leave the last updates unlogged. Such a run is solved if `StopWhenSolved` saved
+    its checkpoint. Without that, `solved` is None, or False if the mean never rose between two rows by as much as it
+    lacks.
     """
     means = run.columns.get("return_100", np.empty(0))
     complete = means[run.column("episodes") >= WINDOW] if len(means) else means
@@ -65,14 +65,16 @@ def headline(run: Run) -> Headline:
 
 
 def write_report(run: Run, path: str | Path) -> None:
-    """Write the report of `run` to `path`, atomic_write what is there.
+    """Write the report of `run` to `path`, replacing any earlier file.
 
     Raises:
         NotWritable: `path` cannot be written.
-        UnreadableRun: what the run left is damaged.
+        UnreadableRun: a file of the run is damaged.
     """
     results, video = run.test_results, run.video
-    environment = Environment(loader=PackageLoader("lightning_a3c", "."), autoescape=True, undefined=StrictUndefined)
+    environment = Environment(
+        loader=PackageLoader("lightning_a3c.viewing", "."), autoescape=True, undefined=StrictUndefined
+    )
     figures = {title: _data_uri("image/svg+xml", to_svg(figure)) for title, figure in report_figures(run).items()}
     try:
         page = environment.get_template("report.html").render(
@@ -80,7 +82,7 @@ def write_report(run: Run, path: str | Path) -> None:
             headline=headline(run),
             figures=figures,
             results=results,
-            played=None if results is None else after_training(run, int(results["env_steps_trained"])),
+            training=None if results is None else after_training(run, int(results["env_steps_trained"])),
             video=_data_uri("video/mp4", video.read_bytes()) if video else None,
             video_caption=caption(run, video) if video else None,
             machine=run.machine,
@@ -88,28 +90,28 @@ def write_report(run: Run, path: str | Path) -> None:
             version=version("lightning-a3c"),
         )
     except UndefinedError as error:
-        raise UnreadableRun(f"a test's results in {run.folder} are not complete: {error}; test again") from error
+        raise UnreadableRun(f"a test's results in {run.folder} are incomplete: {error}; test again") from error
     with atomic_write(path) as partial:
         partial.write_text(page)
 
 
 def after_training(run: Run, env_steps: int) -> str:
-    """How far the agent of a test had come, compared with the run: "after 1,000 of the run's 2,000 env steps"."""
+    """When in the run an agent was tested: "after 1,000 of this run's 2,000 env steps"."""
     in_run = int(run.column("env_steps")[-1])
     if env_steps > in_run:
-        return f"after {env_steps:,} env steps of training, {env_steps - in_run:,} more than this run's log tells of"
+        return f"after {env_steps:,} env steps of training, {env_steps - in_run:,} more than this run logged"
     if env_steps == in_run:
         return f"after {env_steps:,} env steps of training, all that this run logged"
     return f"after {env_steps:,} of this run's {in_run:,} env steps; the run went on after that"
 
 
 def caption(run: Run, video: Path) -> str:
-    """The name of a video, and which agent it shows."""
+    """The name of a video, and the training that its agent has had."""
     update = re.fullmatch(r"update=(\d+)", video.stem)
     if update:
         step = run.columns.get("step", np.empty(0))
-        of_all = f" of {int(step[-1]) + 1:,}" if len(step) and np.isfinite(step[-1]) else ""
-        return f"{video.name}: the agent after {int(update[1]):,}{of_all} updates"
+        of_total = f" of {int(step[-1]) + 1:,}" if len(step) and np.isfinite(step[-1]) else ""
+        return f"{video.name}: the agent after {int(update[1]):,}{of_total} updates"
     results = run.results_beside(video)
     return (
         f"{video.name}: the agent {after_training(run, int(results['env_steps_trained']))}" if results else video.name

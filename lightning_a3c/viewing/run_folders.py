@@ -1,4 +1,4 @@
-"""Where the files of a run go."""
+"""The folders and names of a run's files. Writes nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lightning_a3c.learning.module import A3CModule
 
 
 def log_folders(trainer: pl.Trainer) -> list[Path]:
-    """The folder of each logger that writes files, each once, the first logger's first."""
+    """The folders of the loggers that write files, in order and without duplicates."""
     folders = [trainer.log_dir, *(getattr(logger, "log_dir", None) for logger in trainer.loggers)]
     return list(dict.fromkeys(Path(folder) for folder in folders if folder is not None))
 
@@ -23,8 +23,8 @@ def log_folder(trainer: pl.Trainer) -> Path:
     return Path(trainer.log_dir or trainer.default_root_dir)
 
 
-def test_file(trainer: pl.Trainer, module: pl.LightningModule, name: str) -> Path:
-    """Where something called `name` about the tested weights goes: beside their checkpoint if there is one."""
+def result_file(trainer: pl.Trainer, module: pl.LightningModule, name: str) -> Path:
+    """The path for a result of `test`: beside the tested checkpoint, or in the log folder if there is none."""
     if trainer.ckpt_path:
         checkpoint = Path(trainer.ckpt_path)
         return checkpoint.with_name(f"{checkpoint.name.removesuffix('.ckpt')}.{name}")

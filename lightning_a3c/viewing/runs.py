@@ -1,4 +1,4 @@
-"""Reading what a run left on disk: its curves, configuration, test results and videos. Draws nothing."""
+"""Reading a run's files: its curves, configuration, test results and videos. Draws nothing."""
 
 from __future__ import annotations
 
@@ -13,29 +13,28 @@ from typing import Any
 import numpy as np
 import yaml
 
-# CSVLogger's file; under a run folder it lies in version_N, which lies in the logger's own folder
-_PLACES = ("metrics.csv", "version_*/metrics.csv", "*/version_*/metrics.csv")
-_EARLIER = re.compile(r"earlier-\d+")  # what `earlier_runs` calls the folders for checkpoints of earlier runs
+# CSVLogger's file, seen from a version_N folder, the logger's folder or the run's folder
+_PATTERNS = ("metrics.csv", "version_*/metrics.csv", "*/version_*/metrics.csv")
+_EARLIER = re.compile(r"earlier-\d+")  # folders to which `learning.earlier_runs` moves checkpoints
 _RESULTS = re.compile(r"(?:.+\.)?test\.json")
 _VIDEO = re.compile(r"(?:(?:.+\.)?test|update=\d+)\.mp4")
 _UNTRAINED = "untrained."
 
 
 class UnreadableRun(ValueError):
-    """A run folder lacks what was asked for, or it is damaged."""
+    """A run folder lacks a requested file or key, or a file in it is damaged."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A training run as its logs tell it.
+    """A training run, read from its logs.
 
     Args:
-        folder: where it lies.
-        columns: every logged key, float64 [rows], NaN where a row lacks it; only rows of training,
-            in the order of their env steps.
-        log_folder: the newest folder of the CSV logger; what describes the run lies here.
-        first_version: the CSV logger's version that the run began with, if it has several; what lies in the folders
-            of earlier versions is another run's.
+        folder: the run's folder.
+        columns: every logged key, float64 [rows], NaN where a row lacks it; only training rows, ordered by env steps.
+        log_folder: the newest folder of the CSV logger, which also holds configuration and machine.
+        first_version: version of the CSV logger with which the run began, or -1 without versions. Earlier versions
+            belong to other runs.
     """
 
     folder: Path
@@ -45,7 +44,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The folder's name, however the folder was given."""
+        """The folder's name, also for a relative path such as `.`."""
         return self.folder.resolve().name
 
     def column(self, key: str) -> np.ndarray:
@@ -57,19 +56,19 @@ class Run:
     @property
     def config(self) -> str | None:
         """The configuration file that the command line saved, as text."""
-        path = _noted(self.log_folder, "config.yaml")
+        path = _latest(self.log_folder, "config.yaml")
         return path.read_text() if path.exists() else None
 
     @property
     def machine(self) -> dict[str, Any] | None:
-        """Where the run ran, as the command line noted it."""
-        path = _noted(self.log_folder, "machine.json")
+        """The machine of the run, as the command line saved it."""
+        path = _latest(self.log_folder, "machine.json")
         return _read_json(path) if path.exists() else None
 
     @property
     def solved_bound(self) -> float | None:
         """The bound of `StopWhenSolved` in the configuration."""
-        trainer = _read_yaml(_noted(self.log_folder, "config.yaml")).get("trainer")
+        trainer = _read_yaml(_latest(self.log_folder, "config.yaml")).get("trainer")
         callbacks = trainer.get("callbacks") if isinstance(trainer, dict) else None
         for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
             if isinstance(callback, dict) and str(callback.get("class_path", "")).endswith(".StopWhenSolved"):
@@ -83,40 +82,40 @@ class Run:
 
     @property
     def unlogged_updates(self) -> int:
-        """How many updates before the end the log stops telling; 0 where it cannot be known.
+        """Updates after the last that the log describes; 0 if unknown.
 
-        The last row of older versions holds the values of the row before, or of an update between the two.
+        In logs of older versions, the last row repeats the values of the row before it or of an update in between.
         """
         step, env_steps = self.columns.get("step"), self.column("env_steps")
         if step is None or len(step) < 3 or not step[-2] > step[0]:
             return 0
-        env_steps_an_update = (env_steps[-2] - env_steps[0]) / (step[-2] - step[0])
+        steps_per_update = (env_steps[-2] - env_steps[0]) / (step[-2] - step[0])
         updates, steps = step[-1] - step[-2], env_steps[-1] - env_steps[-2]
-        behind = round(updates - steps / env_steps_an_update)
-        # an update more or less is no sign: workers step all their environments at once
-        return max(behind, 0) if behind > 1 or (steps == 0 and updates > 0) else 0
+        missing = round(updates - steps / steps_per_update)
+        # a difference of one update proves nothing: workers step all their environments at once
+        return max(missing, 0) if missing > 1 or (steps == 0 and updates > 0) else 0
 
     @property
     def test_results(self) -> dict[str, Any] | None:
-        """What the newest `test` of its weights found: of a checkpoint, or of what was trained in the same process."""
+        """Results of the newest `test` of trained weights, from a checkpoint or trained in the same process."""
         found = [path for path in self._files(_RESULTS) if not path.name.startswith(_UNTRAINED)]
         for path in sorted(found, key=_age):
             results = _read_json(path)
             if not isinstance(results, dict) or "env_steps_trained" not in results:
-                continue  # of another program
+                continue  # another program's file
             if results.get("checkpoint") or results["env_steps_trained"]:
                 return results
         return None
 
     def results_beside(self, video: Path) -> dict[str, Any] | None:
-        """What the test found that left `video`, if that is to be had."""
+        """Results of the test that recorded `video`; None if there is no such file."""
         path = video.with_suffix(".json")
         results = _read_json(path) if path.exists() else None
         return results if isinstance(results, dict) and "env_steps_trained" in results else None
 
     @property
     def video(self) -> Path | None:
-        """Its newest video."""
+        """The run's newest video."""
         return self._newest(_VIDEO)
 
     def _newest(self, name: re.Pattern[str]) -> Path | None:
@@ -124,7 +123,7 @@ class Run:
         return min(found, key=_age, default=None)
 
     def _files(self, name: re.Pattern[str]) -> list[Path]:
-        """The files with such a name in its folder, without those of earlier runs."""
+        """The files in the run's folder that match `name`, without those of earlier runs."""
         found = []
         for at, folders, files in os.walk(self.folder):
             folders[:] = [folder for folder in folders if not self._is_earlier(Path(at) / folder)]
@@ -132,7 +131,7 @@ class Run:
         return found
 
     def _is_earlier(self, folder: Path) -> bool:
-        """Whether another, earlier run left `folder`: its checkpoints, or a version of a logger."""
+        """Whether `folder` belongs to an earlier run: its checkpoints, or a version of a logger."""
         if _EARLIER.fullmatch(folder.name):
             return True
         if folder.parent == self.log_folder.parent and _version(folder) != -1:
@@ -147,22 +146,23 @@ class Run:
 
 
 def read_run(folder: str | Path) -> Run:
-    """The run in `folder`: a run's folder (`runs/pong_data`), or one `version_N` of its CSV logger.
+    """Read the run in `folder`: a run's folder (`runs/pong_data`), or one `version_N` of its CSV logger.
 
-    A resumed run logs to a new version. Versions are joined in their order: each replaces what earlier ones
-    logged from the env step on where it begins. A fresh start replaces everything.
+    A resumed run logs to a new version. This joins versions in order: each replaces the rows of earlier ones from its
+    own first env step on. A version that started afresh replaces all of them.
 
     Raises:
-        UnreadableRun: there are no logs, logs of several runs, or a file is damaged.
+        UnreadableRun: there are no logs or logs of several runs, or a file is damaged.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UnreadableRun(f"run {folder} is not a folder; give the one that holds the CSV logger's files")
-    paths = sorted((path for place in _PLACES for path in folder.glob(place)), key=lambda path: _version(path.parent))
+        raise UnreadableRun(f"run {folder} is not a folder; name the one that holds the CSV logger's files")
+    paths = [path for pattern in _PATTERNS for path in folder.glob(pattern)]
+    paths.sort(key=lambda path: _version(path.parent))
     if not paths:
         raise UnreadableRun(
-            f"run {folder} holds no metrics.csv; train with pytorch_lightning.loggers.CSVLogger, or give the folder "
-            "that its save_dir names"
+            f"run {folder} holds no metrics.csv; train with pytorch_lightning.loggers.CSVLogger, or name the folder "
+            "that is its save_dir"
         )
     if len({path.parent.parent for path in paths if path.parent != folder}) > 1:
         raise UnreadableRun(f"run {folder} holds logs of several runs; name one: {', '.join(map(str, paths))}")
@@ -183,12 +183,12 @@ def read_run(folder: str | Path) -> Run:
 
 
 def _is_fresh(log_folder: Path, columns: dict[str, np.ndarray], older: dict[str, np.ndarray]) -> bool:
-    """Whether a version's log began with new weights, rather than with a checkpoint's.
+    """Whether a version's log began with new weights instead of a checkpoint's.
 
-    The command line's configuration says so. Without one, a log that begins no later than the older one did, or within
-    the first interval of its own rows, counts as a fresh one.
+    The configuration of the command line tells. Without one, a log counts as fresh if it begins no later than the older
+    one, or within its own first logging interval.
     """
-    config = _read_yaml(_noted(log_folder, "config.yaml"))
+    config = _read_yaml(_latest(log_folder, "config.yaml"))
     if "ckpt_path" in config:
         return config["ckpt_path"] is None
     step = columns.get("step", np.empty(0))
@@ -197,7 +197,7 @@ def _is_fresh(log_folder: Path, columns: dict[str, np.ndarray], older: dict[str,
 
 
 def _read_csv(path: Path) -> dict[str, np.ndarray]:
-    """The rows with env steps of one file, by column."""
+    """The columns of one file, reduced to the rows that have env steps."""
     with path.open(newline="") as file:
         reader = csv.reader(file)
         header = next(reader, [])
@@ -223,11 +223,11 @@ def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
     except ValueError as error:
-        raise UnreadableRun(f"{path} is damaged ({error}); remove it or make it again") from error
+        raise UnreadableRun(f"{path} is damaged ({error}); remove it or create it again") from error
 
 
-def _noted(log_folder: Path, name: str) -> Path:
-    """What the command line noted last: the file of that name, or the highest of `name_1`, `name_2`, … beside it."""
+def _latest(log_folder: Path, name: str) -> Path:
+    """The file that the command line saved last: `name`, or the highest of `name_1`, `name_2`, … if there are any."""
     stem, suffix = name.split(".")
     numbered = re.compile(rf"{stem}_(\d+)\.{suffix}")
     numbers = [int(match[1]) for path in log_folder.glob(f"{stem}_*") if (match := numbered.fullmatch(path.name))]
@@ -235,22 +235,22 @@ def _noted(log_folder: Path, name: str) -> Path:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    """A mapping; empty if there is no such file, or no mapping in it."""
+    """The mapping in a file; empty if the file does not exist or holds something else."""
     if not path.exists():
         return {}
     try:
         content = yaml.safe_load(path.read_text())
     except (ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
-        raise UnreadableRun(f"{path} is damaged ({reason}); remove it or make it again") from error
+        raise UnreadableRun(f"{path} is damaged ({reason}); remove it or create it again") from error
     return content if isinstance(content, dict) else {}
 
 
 def _started(log_folder: Path) -> str | None:
-    """When the run that logs to a folder began, as the command line noted it; sorts by time."""
-    path = _noted(log_folder, "machine.json")
-    noted = _read_json(path) if path.exists() else None
-    return str(noted["started"]) if isinstance(noted, dict) and "started" in noted else None
+    """Start of the run that logs to a folder, as the command line saved it: a text that sorts by time."""
+    path = _latest(log_folder, "machine.json")
+    saved = _read_json(path) if path.exists() else None
+    return str(saved["started"]) if isinstance(saved, dict) and "started" in saved else None
 
 
 def _join(older: dict[str, np.ndarray], newer: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -270,5 +270,5 @@ def _version(log_folder: Path) -> int:
 
 
 def _age(path: Path) -> tuple[float, str]:
-    """Sorts the newest first."""
+    """Sort key: newest first."""
     return -path.stat().st_mtime, str(path)

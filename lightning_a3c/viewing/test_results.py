@@ -1,4 +1,4 @@
-"""Lightning callbacks that write what `test` and `predict` found."""
+"""Lightning callbacks that write the results of `test` and `predict` to files."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from lightning_a3c.learning.evaluation import Episode
 from lightning_a3c.learning.module import A3CModule
 from lightning_a3c.rl.types import Prediction
 from lightning_a3c.system.files import atomic_write
-from lightning_a3c.viewing.run_folders import is_dry_run, test_file
+from lightning_a3c.viewing.run_folders import is_dry_run, result_file
 
 
 class SaveTestResults(pl.Callback):
-    """Write what `test` found beside the checkpoint, `last.ckpt` → `last.test.json`.
+    """Write the results of `test` beside the checkpoint, `last.ckpt` → `last.test.json`.
 
-    Without a checkpoint it goes to the first logger's folder, as `test.json`, or as `untrained.test.json` if the module
-    has not been trained either. Holds every logged value, each episode's return and length, how many episodes were cut
-    off, and what was played how. Writes nothing with `fast_dev_run`.
+    Without a checkpoint the file goes to the first logger's folder, as `test.json`, or as `untrained.test.json` if the
+    module has not been trained either. It holds all logged values, each episode's return and length, the number of
+    episodes that were cut off, the task, policy and seed. Writes nothing with `fast_dev_run`.
     """
 
     def __init__(self) -> None:
@@ -65,17 +65,17 @@ class SaveTestResults(pl.Callback):
             "returns": [float(episode.episode_return) for episode in self._episodes],
             "lengths": [int(episode.length) for episode in self._episodes],
         }
-        path = test_file(trainer, pl_module, "test.json")
+        path = result_file(trainer, pl_module, "test.json")
         with atomic_write(path) as partial:
             partial.write_text(json.dumps(results, indent=2) + "\n")
         rank_zero_info(f"Results in {path}")
 
 
 class WritePredictions(BasePredictionWriter):
-    """Write what `predict` found beside the observations: `some.npy` → `some.predictions.npz`.
+    """Write the results of `predict` beside the observations: `some.npy` → `some.predictions.npz`.
 
-    The arrays are `probabilities`, float32 [n, A], and `values`, float32 [n], of the first n observations: of all,
-    unless `limit_predict_batches` is set. Writes nothing with `fast_dev_run`.
+    The arrays are `probabilities`, float32 [n, A], and `values`, float32 [n], for all observations, or for the first n
+    if `limit_predict_batches` is set. Writes nothing with `fast_dev_run`.
     """
 
     def __init__(self) -> None:

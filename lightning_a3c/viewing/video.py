@@ -1,4 +1,4 @@
-"""Episodes as MP4 files: the game in colour, and beside it what the agent thinks. Works without a display."""
+"""Episodes as MP4 files: the game in colour, with the agent's policy and value beside it. Needs no display."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _BACKGROUND, _TEXT, _BAR, _CHOSEN = (24, 24, 28), (225, 225, 225), (88, 110, 150
 
 
 class Recording(NamedTuple):
-    """What was recorded."""
+    """A finished recording."""
 
     path: Path
     episode_return: float  # unclipped, of the recorded steps
@@ -39,14 +39,14 @@ class Recording(NamedTuple):
 
 
 class RecordingAbandoned(Exception):
-    """The caller asked to stop recording; nothing was written."""
+    """The caller stopped the recording; no file was written."""
 
 
 def require_encoder() -> str:
-    """The ffmpeg program that videos are written with.
+    """The path of the ffmpeg program, which encodes the videos.
 
     Raises:
-        NotWritable: there is none.
+        NotWritable: there is no ffmpeg.
     """
     try:
         imageio_ffmpeg.get_ffmpeg_version()  # runs it
@@ -68,20 +68,20 @@ def record_episode(
     max_steps: int = 10_000,
     is_interrupted: Callable[[], bool] = lambda: False,
 ) -> Recording:
-    """Play one episode and write it to `path` at the speed of the real game.
+    """Play one episode and write it to `path` in real time.
 
     Args:
         config: the environment.
-        net: the policy's network, on any device; acts in evaluation mode.
+        net: the policy's network, on any device; used in evaluation mode.
         path: an `.mp4` file, replaced if it exists.
         greedy: take the likeliest action instead of sampling.
-        seed: of the environment and the sampling.
-        max_steps: env steps after which the recording ends, though the episode may not.
-        is_interrupted: asked before each step; once it says so, the recording is abandoned.
+        seed: seed of the environment and the sampling.
+        max_steps: env steps after which the recording ends, even within an episode.
+        is_interrupted: called before each step; True abandons the recording.
 
     Raises:
         NotWritable: ffmpeg is missing, or `path` cannot be written.
-        RecordingAbandoned: `is_interrupted` said so.
+        RecordingAbandoned: `is_interrupted` returned True.
         ValueError: the environment cannot be rendered.
     """
     require_encoder()
@@ -102,7 +102,7 @@ def record_episode(
 def draw(frame: np.ndarray, step: PlaybackStep) -> np.ndarray:
     """uint8 [H, W, 3] with a panel to its right: score, step, value, and a bar for each action.
 
-    The frame keeps its pixels. Both sides of the result are even, which H.264 asks for.
+    The frame keeps its pixels. Height and width of the result are even, as H.264 requires.
     """
     height = max(frame.shape[0], 2 * _MARGIN + (4 + len(step.bars)) * _LINE)
     image = Image.new("RGB", (_even(frame.shape[1] + _PANEL_WIDTH), _even(height)), _BACKGROUND)
@@ -126,14 +126,14 @@ def draw(frame: np.ndarray, step: PlaybackStep) -> np.ndarray:
 
 def preview(video: Path, frames_per_second: int = 5) -> bytes:
     """`video` as an animated GIF of fewer frames, which TensorBoard can show."""
-    few_colours = f"fps={frames_per_second},split[a][b];[a]palettegen=stats_mode=diff[p];[b][p]paletteuse"
-    command = [require_encoder(), "-loglevel", "error", "-i", str(video), "-vf", few_colours, "-f", "gif", "pipe:1"]
-    return subprocess.run(command, capture_output=True, check=True, start_new_session=True).stdout  # no signals
+    gif_filter = f"fps={frames_per_second},split[a][b];[a]palettegen=stats_mode=diff[p];[b][p]paletteuse"
+    command = [require_encoder(), "-loglevel", "error", "-i", str(video), "-vf", gif_filter, "-f", "gif", "pipe:1"]
+    return subprocess.run(command, capture_output=True, check=True, start_new_session=True).stdout  # safe from Ctrl-C
 
 
 @contextmanager
 def _encoder(path: Path, example: np.ndarray, frames_per_second: float) -> Iterator[Generator[None, np.ndarray, None]]:
-    """Something to `send` frames of the size of `example` to, one by one."""
+    """An encoder with a method `send` for frames of the size of `example`."""
     size = example.shape[1], example.shape[0]
     encoder = imageio_ffmpeg.write_frames(path, size, fps=frames_per_second, macro_block_size=2)
     encoder.send(None)  # starts ffmpeg
