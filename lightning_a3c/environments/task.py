@@ -65,6 +65,7 @@ class Task:
     action_shape: tuple[int, ...] = ()  # of a Box action
     observation_parts: list[list[Any]] | None = None  # name, shape and dtype of each part of a packed observation
     mask_part: str | None = None  # the part that is the action mask
+    left_out: list[str] = field(default_factory=list)  # parts of observations that are no arrays
     wrappers: list[dict[str, Any]] = field(default_factory=list)
     observation_keys: list[str] | None = None
     action_mask: str | None = None
@@ -136,6 +137,7 @@ def describe_task(config: EnvConfig) -> Task:
             action_shape=tuple(action_space.shape) if isinstance(action_space, spaces.Box) else (),
             observation_parts=[list(part) for part in checks.layout.parts] if checks and checks.layout.parts else None,
             mask_part=checks.layout.mask if checks else None,
+            left_out=checks.layout.left_out if checks else [],
             wrappers=copy_containers(config.wrappers),
             observation_keys=config.observation_keys,
             action_mask=config.action_mask,

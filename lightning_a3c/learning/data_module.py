@@ -156,8 +156,10 @@ class CollectorDataModule(pl.LightningDataModule):
             )
         with isolate_rng(include_cuda=False):  # an environment may draw from the global generators
             self.task = describe_task(env)
-        for remark in playing_notes(env):
-            rank_zero_info(remark)
+        for note in playing_notes(env):
+            rank_zero_info(note)
+        if self.task.left_out:
+            rank_zero_info(f"{env.id}: {', '.join(self.task.left_out)} of the observations is left out, being no array")
         self.env = env
         self.num_workers = workers
         self.n_steps = n_steps

@@ -89,6 +89,8 @@ class AgentNetwork(nn.Module):
         """Packed or plain observations [B, …], or a dict of them → parameters [B, P], values [B]."""
         inputs: Any = self.unpack(observations)
         mask = inputs.pop(self.mask).bool() if self.mask is not None else None
+        if isinstance(inputs, dict) and inputs.keys() == {""}:  # an array that travelled with its mask
+            inputs = inputs[""]
         if self.observation_moments is not None:
             inputs = self._normalize(inputs)
         outputs, values = self.net(inputs)
