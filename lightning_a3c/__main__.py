@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import sys
+from contextlib import suppress
 from io import TextIOWrapper
 
 from lightning_a3c.collection.processes import fork_server
@@ -18,13 +19,15 @@ def main(args: list[str] | None = None) -> None:
 
     Modules in the current folder are found, as with `python -m`, unless an installed one has the same name.
     """
-    if os.getcwd() not in sys.path and not sys.flags.safe_path:
-        sys.path.append(os.getcwd())  # before the fork server starts, whose workers inherit it
+    with suppress(FileNotFoundError):  # the current folder was removed
+        if os.getcwd() not in sys.path and not sys.flags.safe_path:
+            sys.path.append(os.getcwd())  # before the fork server starts, whose workers inherit it
     if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # where the locale has no γ, help is to be had too
     try:
         _run(args)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         raise SystemExit(128 + signal.SIGINT) from None
     except BrokenPipeError:
@@ -39,7 +42,8 @@ def _run(args: list[str] | None) -> None:
     if given and given[0] in tools.COMMANDS:
         return tools.run(*given)
     if given[:1] == ["fit"]:
-        fork_server.start_fork_server()  # imports what workers need while this process imports Lightning
+        with suppress(OSError):  # the pool tries again, and explains
+            fork_server.start_fork_server()  # imports what workers need while this process imports Lightning
     was_enabled = gc.isenabled()
     gc.disable()  # an eighth of the time that importing takes, and nothing is garbage yet
     try:

@@ -6,6 +6,7 @@ import logging
 from dataclasses import replace
 
 import torch
+from gymnasium.vector import AutoresetMode
 from torch import nn
 
 from lightning_a3c.collection.job import CollectorJob, CollectorState, with_moments
@@ -46,7 +47,8 @@ class Collector:
         self.rank = rank
         self.job = job
         self._net = network_on(job.device, weights, job.net)
-        env = make_vector_env(job.env, call_tracker=call_tracker)
+        reset = AutoresetMode.DISABLED if job.rollout.synchronous else AutoresetMode.SAME_STEP
+        env = make_vector_env(job.env, call_tracker=call_tracker, autoreset=reset)
         self._env = ReplayableEnv(env, env_seed) if job.rollout.synchronous else env
         self._policy = NetworkPolicy(self._net, seed=policy_seed)
         self._rollout = Rollout(

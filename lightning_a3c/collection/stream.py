@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import IterableDataset, get_worker_info
 
 from lightning_a3c.collection.backend import CollectorBackend, open_backend
@@ -53,6 +53,7 @@ class CollectorDataset(IterableDataset[Batch]):
         self._position = 0  # batches of this epoch so far
         self._epoch_start = 0  # where the next epoch begins: further on if it is resumed
         self._batches = 0  # in all epochs
+        self._generator_state: Tensor | None = None  # PyTorch's, where a synchronous run resumes
         self._unmerged: RolloutStats | None = None  # of the last batch; its moments count from the next version on
         self._settings = ExitStack()  # of PyTorch, while collectors run
 
@@ -75,12 +76,16 @@ class CollectorDataset(IterableDataset[Batch]):
         moments = None
         if self._unmerged is not None and isinstance(self.net, AgentNetwork) and self.net.has_statistics:
             moments = self._unmerged._asdict()
-        return {"position": self._position, "collectors": self._collector_states(), "moments": moments}
+        state: dict[str, Any] = {"position": self._position, "collectors": self._collector_states(), "moments": moments}
+        if self.job.rollout.synchronous:  # networks with Dropout draw from it
+            state["generator"] = torch.get_rng_state()
+        return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._position = self._epoch_start = state_dict["position"]
         moments = state_dict.get("moments")
         self._unmerged = None if moments is None else RolloutStats(**moments)
+        self._generator_state = state_dict.get("generator") if self.job.rollout.synchronous else None
         states = state_dict.get("collectors")
         if states is None or not self.job.rollout.synchronous:
             return
@@ -133,6 +138,9 @@ class CollectorDataset(IterableDataset[Batch]):
             self.net.merge(self._unmerged, self.job.rollout.micro_batch_size)
         version = self._backend.publish(self.net)
         message, queue_fill = self._backend.take(self.config.messages_per_batch, self.check_interrupt)
+        if self._generator_state is not None:
+            torch.set_rng_state(self._generator_state)
+            self._generator_state = None
         self._unmerged = message.stats
         self._position += 1
         self._batches += 1

@@ -63,6 +63,11 @@ class A3CCLI(LightningCLI):
             with errors_in_one_line():
                 require_checkpoint(config["ckpt_path"])
 
+    def _parse_ckpt_path(self) -> None:
+        """Leave the configuration of `fit` in force, where Lightning lets the checkpoint's hyper-parameters win."""
+        if self.config.get("subcommand") != "fit":
+            super()._parse_ckpt_path()
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init.get(str(self.subcommand), self.config_init)
         options = {**config["trainer"], **kwargs}

@@ -65,9 +65,9 @@ def add_linked_arguments(parser: LightningArgumentParser, model: str) -> None:
     parser.link_arguments("data.task", f"{model}.task", methodcaller("to_dict"), "instantiate")
 
 
-def require_seed(seed: bool | int) -> None:
+def require_seed(seed: bool | int | None) -> None:
     """Refuse a seed that NumPy would not take."""
-    if not isinstance(seed, bool) and seed not in _SEEDS:
+    if not isinstance(seed, bool) and (seed is None or seed not in _SEEDS):
         refuse(
             PROGRAM, f"--seed_everything must be in 0 … {_SEEDS[-1]}, or true for any, or false for none, got {seed}"
         )

@@ -72,6 +72,13 @@ def check_configs(args: Sequence[str], linked: Sequence[str]) -> None:
         for section in ("trainer", "model", "data"):
             if not isinstance(content.get(section) or {}, Mapping | str):  # text names another file, or a class
                 refuse(PROGRAM, f"config {name}: {section} must hold options, got {content[section]!r}")
+        data = content.get("data")
+        for keys in (("env",), ("env", "atari"), ("supervision",)):
+            options: Any = data
+            for key in keys:
+                options = options.get(key) if isinstance(options, Mapping) else None
+            if isinstance(options, list):
+                refuse(PROGRAM, f"config {name}: data.{'.'.join(keys)} must hold options, got a list: {options!r}")
         model = content.get("model")
         for key in linked:
             if isinstance(model, Mapping) and key in model:

@@ -38,3 +38,7 @@ class EnvConfig:
     wrappers: list[dict[str, Any]] = field(default_factory=list)
     observation_keys: list[str] | None = None
     action_mask: str | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.id, str):
+            raise ValueError(f"env.id must be a Gymnasium id such as 'CartPole-v1', got {self.id!r}")

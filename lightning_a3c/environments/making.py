@@ -32,14 +32,17 @@ from lightning_a3c.environments.registry import spec_of
 
 
 def make_vector_env(
-    config: EnvConfig, num_envs: int | None = None, call_tracker: CallTracker | None = None
+    config: EnvConfig,
+    num_envs: int | None = None,
+    call_tracker: CallTracker | None = None,
+    autoreset: AutoresetMode = AutoresetMode.SAME_STEP,
 ) -> VectorEnv:
     """A vector environment with raw rewards and same-step reset; close it after use.
 
     Atari ids give uint8 observations [4, 84, 84]. They run in ALE's native vector environment, unless they are
     registered with something that it cannot do. All others run in Gymnasium's `SyncVectorEnv`, as `gymnasium.make`
-    makes them, with the config's wrappers around them; see `ObservationLayout` for their observations.
-    Both reset in the same step, and tell `call_tracker` what they are in. Close it after use.
+    makes them, with the config's wrappers around them; `ObservationLayout` says what their observations become. Only
+    these follow `autoreset`. `call_tracker` follows the calls.
     """
     num_envs = num_envs or config.num_envs
     call_tracker = call_tracker or CallTracker()
@@ -52,7 +55,7 @@ def make_vector_env(
         return LifeLoss(env) if config.atari.episodic_life else env
 
     makers = [partial(_make_checked, config, index, call_tracker) for index in range(num_envs)]
-    return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
+    return SyncVectorEnv(makers, autoreset_mode=autoreset)
 
 
 def make_env(config: EnvConfig, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from ale_py.vector_env import AtariVectorEnv
-from gymnasium.vector import VectorEnv, VectorWrapper
+from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from torch import Tensor
 
 
@@ -21,7 +21,7 @@ class ReplayableEnv(VectorWrapper):
     environment is deterministic given seed and actions; `load_state_dict` tells whether it was.
 
     Args:
-        env: a vector environment with same-step reset, which this class overrides.
+        env: a vector environment with same-step reset, which this class overrides, or without reset.
         seed: seed of the run and worker; episode e of sub-environment i is seeded from (seed, i, e).
     """
 
@@ -31,6 +31,8 @@ class ReplayableEnv(VectorWrapper):
         self._episodes = np.zeros(env.num_envs, dtype=np.int64)
         self._actions: list[list[np.ndarray]] = [[] for _ in range(env.num_envs)]
         self._observations: np.ndarray = np.empty(0)
+        self._lacks_reset = env.metadata["autoreset_mode"] is AutoresetMode.DISABLED
+        self.metadata = {**env.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin episode 0 everywhere; ignores `seed` in favour of the constructor's."""
@@ -44,6 +46,8 @@ class ReplayableEnv(VectorWrapper):
         self._observations = observations
         ended = terminated | truncated
         if ended.any():
+            if self._lacks_reset:
+                info = {**info, "final_obs": observations.copy()}
             self._episodes[ended] += 1
             observations, _ = self._begin(ended)
         return observations, rewards, terminated, truncated, info

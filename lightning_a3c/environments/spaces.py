@@ -200,7 +200,8 @@ class ObservationLayout:
         """The parts of what travels that are floats, to look for NaN in."""
         if self.parts is None:
             if encoded.dtype.kind == "f":
-                yield encoded
+                with np.errstate(over="ignore"):
+                    yield encoded.astype(np.float32)  # as networks see it
             return
         start = 0
         for part in self.parts:

@@ -12,6 +12,7 @@ from torch import nn
 from lightning_a3c.learning.task_following import TaskDict, observation_bounds
 from lightning_a3c.rl.action_spec import ActionSpec, DiscreteSpec, action_spec
 from lightning_a3c.rl.agent_network import AgentNetwork, ObservationPart
+from lightning_a3c.rl.network_checks import check_network
 from lightning_a3c.rl.networks import Bounds, build_network
 
 
@@ -35,28 +36,31 @@ def build_agent(
     """
     task = task or {}
     spec = _spec(num_actions, task, options)
-    dtype: torch.dtype = getattr(torch, task.get("observation_dtype", "float32"))
-    parts = [ObservationPart(name, tuple(shape), kind) for name, shape, kind in task.get("observation_parts") or ()]
-    inner = [part for part in parts if part.name != task.get("mask_part")]
-    shapes: Any = tuple(observation_shape)
-    dtypes: Any = dtype
-    bounds = observation_bounds(task or None)
-    if parts:
-        is_one_array = [part.name for part in inner] == [""]
-        shapes = inner[0].shape if is_one_array else {part.name: part.shape for part in inner}
-        kinds = {part.name: getattr(torch, part.dtype) for part in inner}
-        dtypes, bounds = (kinds[""] if is_one_array else kinds), None
+    inputs = _inner_inputs(observation_shape, task)
     size = 0
     if options.normalize_observations:
-        floats = [part for part in inner if part.dtype == "float32"]
-        size = sum(math.prod(part.shape) for part in floats) if parts else _float_size(observation_shape, dtype)
+        size = _float_size(inputs)
         if not size:
             raise ValueError("normalize_observations needs float observations, and this environment has none")
-        bounds = (-math.inf, math.inf)
-    net = build_network(shapes, spec.num_outputs, network, dtypes, bounds)
+        inputs = inputs._replace(bounds=(-math.inf, math.inf))
+    net = build_network(inputs.shape, spec.num_outputs, network, inputs.dtype, inputs.bounds)
+    parts = _parts(task)
     if spec == DiscreteSpec(num_actions) and not parts and not size and not options.normalize_rewards:
         return net
     return AgentNetwork(net, spec, parts or None, task.get("mask_part"), size, options.normalize_rewards)
+
+
+def check_agent(net: nn.Module, observation_shape: Sequence[int], num_actions: int, task: TaskDict | None) -> None:
+    """Check that `net`, which may have been replaced or changed, still fits the task.
+
+    Raises:
+        ValueError: it does not; see `check_network`.
+    """
+    inputs = _inner_inputs(observation_shape, task or {})
+    inner, outputs = net, num_actions
+    if isinstance(net, AgentNetwork):
+        inner, outputs = net.net, net.action_spec.num_outputs
+    check_network(inner, inputs.shape, outputs, inputs.dtype, inputs.bounds)
 
 
 def inner_bounds(net: nn.Module, task: TaskDict | None) -> Bounds | None:
@@ -85,5 +89,31 @@ def _with_options(family: dict[str, Any], options: AgentOptions) -> dict[str, An
     }
 
 
-def _float_size(shape: Sequence[int], dtype: torch.dtype) -> int:
-    return math.prod(shape) if dtype.is_floating_point else 0
+class _Inputs(NamedTuple):
+    """What reaches the inner network."""
+
+    shape: Any  # of one observation, or by part
+    dtype: Any
+    bounds: Bounds | None
+
+
+def _parts(task: TaskDict) -> list[ObservationPart]:
+    return [ObservationPart(name, tuple(shape), kind) for name, shape, kind in task.get("observation_parts") or ()]
+
+
+def _inner_inputs(observation_shape: Sequence[int], task: TaskDict) -> _Inputs:
+    inner = [part for part in _parts(task) if part.name != task.get("mask_part")]
+    if not inner:
+        dtype = getattr(torch, task.get("observation_dtype", "float32"))
+        return _Inputs(tuple(observation_shape), dtype, observation_bounds(task or None))
+    if [part.name for part in inner] == [""]:  # one array, which travels with its mask
+        return _Inputs(inner[0].shape, getattr(torch, inner[0].dtype), None)
+    shapes = {part.name: part.shape for part in inner}
+    return _Inputs(shapes, {part.name: getattr(torch, part.dtype) for part in inner}, None)
+
+
+def _float_size(inputs: _Inputs) -> int:
+    """Elements of one observation that are floats."""
+    if isinstance(inputs.shape, dict):
+        return sum(math.prod(shape) for name, shape in inputs.shape.items() if inputs.dtype[name].is_floating_point)
+    return math.prod(inputs.shape) if inputs.dtype.is_floating_point else 0

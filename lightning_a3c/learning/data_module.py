@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from contextlib import ExitStack
+from numbers import Integral
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -130,8 +131,12 @@ class CollectorDataModule(pl.LightningDataModule):
             ("eval_max_steps", eval_max_steps, 1),
             ("seed", seed, 0),
         ):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, Integral)):
+                raise ValueError(f"data.{name} must be a whole number, got {value!r}")
             if value is not None and value < least:
                 raise ValueError(f"data.{name} must be >= {least}, got {value}")
+        if eval_policy not in ("sample", "greedy"):
+            raise ValueError(f'data.eval_policy must be "sample" or "greedy", got {eval_policy!r}')
         if worker_precision not in (*get_args(WorkerPrecision), "auto"):
             raise ValueError(
                 f'data.worker_precision must be "32-true", "bf16-true" or "auto", got {worker_precision!r}'

@@ -16,7 +16,7 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.utilities.types import LRSchedulerConfigType, OptimizerLRScheduler
 from torch import Tensor, nn
 
-from lightning_a3c.learning.agents import AgentOptions, build_agent, inner_bounds
+from lightning_a3c.learning.agents import AgentOptions, build_agent, check_agent, inner_bounds
 from lightning_a3c.learning.checkpoints import AtomicCheckpointIO
 from lightning_a3c.learning.export import export_onnx
 from lightning_a3c.learning.gradient_parallel import GradientParallel
@@ -38,7 +38,7 @@ from lightning_a3c.learning.update_log import OF_EPISODES, EpisodeMetricGuard, U
 from lightning_a3c.rl.action_spec import ActionSpec, DiscreteSpec
 from lightning_a3c.rl.agent_network import AgentNetwork, Observations, action_spec_of, has_gaussian
 from lightning_a3c.rl.losses import A2CLoss, LossTerms
-from lightning_a3c.rl.network_checks import check_network, evaluating, training_differences
+from lightning_a3c.rl.network_checks import evaluating, training_differences
 from lightning_a3c.rl.networks import MLP, AtariA2C, class_path_of, orthogonal_init
 from lightning_a3c.rl.policies import choose_actions, require_distribution
 from lightning_a3c.rl.types import Batch, Gradients, Prediction
@@ -110,6 +110,13 @@ class A3CModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         task = task or protocol
+        if mode not in ("data", "gradient", None):
+            raise ValueError(f'mode must be "data", "gradient" or None, got {mode!r}')
+        if log_std not in ("parameter", "head"):
+            raise ValueError(f'log_std must be "parameter" or "head", got {log_std!r}')
+        for name, spec_dict in (("optimizer", optimizer), ("lr_scheduler", lr_scheduler)):
+            if spec_dict is not None and not (isinstance(spec_dict, Mapping) and "class_path" in spec_dict):
+                raise ValueError(f'{name} must be {{"class_path": ..., "init_args": {{...}}}}, got {spec_dict!r}')
         if max_skipped_in_a_row < 1:
             raise ValueError(f"max_skipped_in_a_row must be >= 1, got {max_skipped_in_a_row}")
         observation_shape, num_actions = tuple(map(int, observation_shape)), int(num_actions)  # often NumPy's
@@ -144,7 +151,7 @@ class A3CModule(pl.LightningModule):
     def for_data(cls, data: Any, **kwargs: Any) -> Self:
         """A module that fits the environment of a `CollectorDataModule`."""
         task = data.task
-        return cls(task.observation_shape, task.num_actions, task.to_dict(), **kwargs)
+        return cls(task.observation_shape, task.num_actions, task=task.to_dict(), **kwargs)
 
     @property
     def inner_net(self) -> nn.Module:
@@ -236,6 +243,15 @@ class A3CModule(pl.LightningModule):
             return []
         missing = self._choose_mode()
         validate_fit(trainer, self.net)
+        if type(self).forward is not A3CModule.forward:
+            raise MisconfigurationException(
+                f"{type(self).__name__} overrides forward, but workers act with its network alone; put that into the "
+                "network"
+            )
+        try:
+            check_agent(self.net, self.hparams["observation_shape"], self.hparams["num_actions"], self.hparams["task"])
+        except ValueError as error:  # the network was replaced or changed since the module was made
+            raise MisconfigurationException(str(error)) from error
         self._warn_of_training_differences()
         callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
         if not any(isinstance(callback, _LogLastUpdate) for callback in callbacks):
@@ -433,7 +449,10 @@ class A3CModule(pl.LightningModule):
             self._restored = checkpoint.get("progress", {})
         if self._is_in("fit", None) and ours["task"] and trained_on:
             self._go_on_with(ours["task"], trained_on)
-        if self._is_in("fit") and "optimizer_states" in checkpoint and "optimizer" in theirs:
+        if self._is_in("fit") and "optimizer_states" not in checkpoint:
+            checkpoint["optimizer_states"], checkpoint["lr_schedulers"] = [], []
+            rank_zero_warn("the checkpoint holds weights only: the optimizer and the count of updates begin anew")
+        elif self._is_in("fit") and "optimizer" in theirs:
             self._follow_specs(checkpoint)
 
     def _begin_evaluation(self, command: str) -> None:
@@ -493,8 +512,7 @@ class A3CModule(pl.LightningModule):
         self.frame_skip = task["frame_skip"]
         if self.observation_dtype != dtype:
             shape, num_actions = self.hparams["observation_shape"], self.hparams["num_actions"]
-            if not isinstance(self.net, AgentNetwork):
-                check_network(self.net, shape, num_actions, self.observation_dtype, observation_bounds(task))
+            check_agent(self.net, shape, num_actions, task)
 
     def _take_bounds(self, task: TaskDict | None) -> None:
         """Scale observations as a module for `task` does, and keep that in checkpoints."""

@@ -74,8 +74,9 @@ class StopAfterEnvSteps(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: Batch, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, A3CModule)
-        if pl_module.progress.env_steps >= self.env_steps:
+        if pl_module.progress.env_steps >= self.env_steps and not trainer.should_stop:
             trainer.should_stop = True
+            rank_zero_info(f"Stopped after {pl_module.progress.env_steps:,} env steps")
 
 
 class StopOnSignal(pl.Callback):

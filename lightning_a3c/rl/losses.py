@@ -67,7 +67,7 @@ class A2CLoss:
     def __post_init__(self) -> None:
         for name in ("entropy_weight", "final_entropy_weight"):
             value = getattr(self, name)
-            if value is not None and value < 0:
+            if value is not None and not value >= 0:  # also refuses NaN
                 raise ValueError(f"{name} must be >= 0, got {value}")
         if (self.final_entropy_weight is None) != (self.entropy_updates is None):
             raise ValueError(
@@ -76,7 +76,7 @@ class A2CLoss:
             )
         if self.entropy_updates is not None and self.entropy_updates < 1:
             raise ValueError(f"entropy_updates must be >= 1, got {self.entropy_updates}")
-        if self.value_weight <= 0:
+        if not self.value_weight > 0:
             raise ValueError(f"value_weight must be > 0, got {self.value_weight}")
 
     def entropy_weight_at(self, update: int) -> float:

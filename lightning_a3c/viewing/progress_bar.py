@@ -94,7 +94,7 @@ def bar_options(trainer: Mapping[str, Any]) -> dict[str, Any]:
 
 def is_interactive() -> bool:
     """Whether standard output, which shows the bar, is a terminal."""
-    return sys.stdout.isatty()
+    return sys.stdout is not None and sys.stdout.isatty()  # None where the shell closed it
 
 
 def describe(trainer: pl.Trainer, progress: Progress) -> dict[str, str]:

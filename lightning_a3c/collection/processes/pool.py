@@ -6,6 +6,7 @@ import atexit
 import errno
 import logging
 import os
+import tempfile
 import time
 import weakref
 from collections import deque
@@ -275,6 +276,10 @@ def _refusal(error: Exception) -> str:
     """Why the system refuses to start a worker."""
     if isinstance(error, EOFError | ConnectionError):
         return "the fork server ended; the system may allow no more processes (`ulimit -u`)"
+    if "AF_UNIX path too long" in str(error):
+        return (
+            f"the path of the temporary folder {tempfile.gettempdir()} is too long for a socket; set a shorter TMPDIR"
+        )
     if isinstance(error, FileNotFoundError) and error.filename is None:
         return "the current folder was removed; change to one that exists"
     out_of_files = isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
