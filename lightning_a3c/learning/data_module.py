@@ -131,7 +131,8 @@ class CollectorDataModule(pl.LightningDataModule):
             ("eval_max_steps", eval_max_steps, 1),
             ("seed", seed, 0),
         ):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, Integral)):
+            number: object = value
+            if number is not None and (isinstance(number, bool) or not isinstance(number, Integral)):
                 raise ValueError(f"data.{name} must be a whole number, got {value!r}")
             if value is not None and value < least:
                 raise ValueError(f"data.{name} must be >= {least}, got {value}")
