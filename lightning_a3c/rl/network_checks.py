@@ -135,7 +135,7 @@ def _outputs(net: nn.Module, observations: Tensor) -> tuple[Tensor, Tensor]:
         if not all(output.shape is not None and isinstance(output, Tensor) for output in outputs):
             raise TypeError("it returns a pair of " + " and ".join(type(output).__name__ for output in outputs))
         return outputs
-    except Exception as error:  # whatever a user's network raises
+    except Exception as error:  # a user's network may raise anything
         dtype = str(observations.dtype).removeprefix("torch.")
         shape = ", ".join(map(str, ("B", *observations.shape[1:])))
         way_out = "" if observations.is_floating_point() else "; convert them with observations.float()"
