@@ -4,7 +4,7 @@ VENV := .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: help train test check lint types format bench clean
+.PHONY: help train test check lint types format docs bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -38,9 +38,12 @@ format: $(VENV)/ready  ## let ruff reformat and mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(VENV)/ready  ## build the documentation as a website in site/
+	$(BIN)/mkdocs build --strict
+
 bench: $(VENV)/ready  ## throughput beside stable-baselines3's A2C
 	$(BIN)/pip install -q -c constraints.txt -e '.[benchmarks]'
 	$(BIN)/python benchmarks/throughput.py
 
 clean:  ## remove what the other targets made, except runs
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) site .mypy_cache .ruff_cache .pytest_cache
