@@ -29,8 +29,8 @@ from lightning_a3c.viewing.progress_bar import bar_options
 class A3CCLI(LightningCLI):
     """`fit`, `validate`, `test` and `predict` for `A3CModule` and `CollectorDataModule`, or subclasses of them.
 
-    Takes what LightningCLI takes. With `subclass_mode_model=True` the option `--model` names a subclass of `A3CModule`,
-    with `subclass_mode_data=True` the option `--data` one of `CollectorDataModule`.
+    Takes LightningCLI's arguments. With `subclass_mode_model=True` the option `--model` names a subclass of
+    `A3CModule`; with `subclass_mode_data=True` the option `--data` names one of `CollectorDataModule`.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class A3CCLI(LightningCLI):
         defaults: dict[str, Any] = {
             "parser_class": OneLineLightningParser,
             "save_config_callback": SaveConfigAndMachine,
-            "save_config_kwargs": {"save_to_log_dir": False},  # it takes names that are free
+            "save_config_kwargs": {"save_to_log_dir": False},  # `write_beside` picks unused names
             "auto_configure_optimizers": False,
         }
         super().__init__(model_class, datamodule_class, **(defaults | options))
@@ -85,4 +85,4 @@ class A3CCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         with errors_in_one_line():
             super().instantiate_classes()
-            self.model.configure_optimizers()  # what is wrong with them is told before any file is written
+            self.model.configure_optimizers()  # refuses wrong arguments before the run writes files

@@ -1,4 +1,4 @@
-"""What a run of the command line keeps unless its configuration says otherwise, and where to find it again."""
+"""Default checkpoints and loggers of the command line, and finding the last checkpoint. Knows no model."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 
 def default_outputs(trainer: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments that make a trainer for `fit` leave checkpoints, also when it is interrupted, and metrics.
+    """Trainer arguments for `fit` that add a ModelCheckpoint and loggers where the user has configured none.
 
-    Without a logger it logs for TensorBoard and, for `plot` and `report`, into a CSV file, both in
-    `lightning_logs/version_N`; checkpoints then lie there too.
+    The default loggers are TensorBoard's and, for `plot` and `report`, a CSV logger. Both log to
+    `lightning_logs/version_N`, where the checkpoints then go too. An interrupted run also saves a checkpoint.
 
     Args:
-        trainer: the arguments that the user gave it.
+        trainer: the user's arguments of the trainer.
     """
     options: dict[str, Any] = {}
-    given = trainer["callbacks"] or []
-    callbacks = given if isinstance(given, list) else [given]
+    chosen = trainer["callbacks"] or []
+    callbacks = chosen if isinstance(chosen, list) else [chosen]
     checkpoints = [callback for callback in callbacks if isinstance(callback, Checkpoint)]
     if trainer["enable_checkpointing"] is not False and not trainer["fast_dev_run"]:
         if not checkpoints:
@@ -41,9 +41,9 @@ def default_outputs(trainer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def resolve_checkpoint(ckpt_path: str, trainer: pl.Trainer, command: str) -> str | None:
-    """The file that "last" stands for; any other path as it is, None where `fit` begins anew.
+    """Replace "last" by the newest last.ckpt, or by None if `fit` has none to resume; other paths stay as they are.
 
-    Lightning looks for it only in the folder of the version that is to begin; this finds those of earlier versions too.
+    Lightning looks only in the folder of the new version; this function also finds checkpoints of earlier versions.
 
     Raises:
         ValueError: there is no such checkpoint.
@@ -64,12 +64,12 @@ def resolve_checkpoint(ckpt_path: str, trainer: pl.Trainer, command: str) -> str
     missing = f"ckpt_path last: there is no last.ckpt in {places or 'any folder, as no ModelCheckpoint is configured'}"
     if command != "fit":
         raise ValueError(f"{missing}; name a file")
-    rank_zero_info(f"{missing}; training begins anew")
+    rank_zero_info(f"{missing}; training starts from scratch")
     return None
 
 
 def _last_checkpoint(trainer: pl.Trainer) -> Path | None:
-    """The newest of all versions."""
+    """The newest last.ckpt of all versions."""
     found: list[Path] = []
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, ModelCheckpoint):
@@ -77,18 +77,18 @@ def _last_checkpoint(trainer: pl.Trainer) -> Path | None:
                 rf"{re.escape(callback.CHECKPOINT_NAME_LAST)}(-v?\d+)?{re.escape(callback.FILE_EXTENSION)}"
             )
             found += [
-                path for folder in _places(trainer, callback) for path in folder.glob("*") if last.fullmatch(path.name)
+                path for folder in _folders(trainer, callback) for path in folder.glob("*") if last.fullmatch(path.name)
             ]
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
-def _places(trainer: pl.Trainer, callback: ModelCheckpoint) -> list[Path]:
-    folder, below = _pattern(trainer, callback)
-    return [*folder.glob(below)] if folder.is_dir() else []
+def _folders(trainer: pl.Trainer, callback: ModelCheckpoint) -> list[Path]:
+    parent, pattern = _pattern(trainer, callback)
+    return [*parent.glob(pattern)] if parent.is_dir() else []
 
 
 def _pattern(trainer: pl.Trainer, callback: ModelCheckpoint) -> tuple[Path, str]:
-    """A folder, and the pattern of those in it that hold checkpoints; Lightning has the same rule for one version."""
+    """A folder, and a pattern for the checkpoint folders in it; generalises Lightning's rule to all versions."""
     if callback.dirpath is not None:
         path = Path(callback.dirpath)
         return path.parent, path.name

@@ -1,4 +1,4 @@
-"""The parser of `fit`, `validate`, `test` and `predict`: its arguments beyond Lightning's, and errors in one line."""
+"""The parser of `fit`, `validate`, `test` and `predict`: arguments beyond Lightning's, and one-line errors."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from lightning_a3c.learning.module import DEFAULT_OPTIMIZER
 from lightning_a3c.rl.networks import NetworkFactory
 
 LINKED = ("network", "optimizer", "lr_scheduler")
-"""Arguments of the model that a config has at its top level."""
+"""Arguments of the model that stand at the top level of a config."""
 
-_SEEDS = range(2**32)  # what NumPy takes
+_SEEDS = range(2**32)  # NumPy's range
 
 
 class OneLineLightningParser(LightningArgumentParser):
-    """Lightning's parser without abbreviations of options, which would let some typing errors pass.
+    """Lightning's parser with one-line errors and without abbreviated options, which would hide some typing errors.
 
     With the environment variable JSONARGPARSE_DEBUG set, errors are jsonargparse's own, with a traceback.
     """
@@ -35,7 +35,7 @@ class OneLineLightningParser(LightningArgumentParser):
             super().error(message, ex)
         parser = getattr(ex, "subcommand_parser", None) or self
         words = parser.prog.replace("[options]", "").split()
-        program = " ".join([PROGRAM, *words[1:]])  # the first is __main__.py, say
+        program = " ".join([PROGRAM, *words[1:]])  # the first may be `__main__.py`
         if message.startswith('expected "subcommand"'):
             message = "name a command"
         options = [*parser.get_defaults().keys(), "config", "print_config", "help"]
@@ -43,50 +43,48 @@ class OneLineLightningParser(LightningArgumentParser):
 
 
 def add_linked_arguments(parser: LightningArgumentParser, model: str) -> None:
-    """Network, optimizer and scheduler as options of the top level, and what the model takes from the data module.
+    """Add top-level options for network, optimizer and scheduler, and link the model to the data module's task.
 
     Args:
-        parser: of a subcommand.
-        model: the key under which the model's arguments lie.
+        parser: the parser of a subcommand.
+        model: the key of the model's arguments.
     """
     parser.add_argument(
         "--network",
         type=NetworkFactory | None,
         default=None,
-        help="built with the observation's shape and the number of actions; by default what suits the shape",
+        help="built from the observation shape and the number of actions; the default depends on the shape",
     )
     parser.add_optimizer_args()
     parser.add_lr_scheduler_args()
     parser.set_defaults({"optimizer": DEFAULT_OPTIMIZER})
     for name in LINKED:
-        parser.link_arguments(name, f"{model}.{name}", _plain)
+        parser.link_arguments(name, f"{model}.{name}", _plain_spec)
     for name in ("observation_shape", "num_actions"):
         parser.link_arguments("data.task", f"{model}.{name}", attrgetter(name), "instantiate")
     parser.link_arguments("data.task", f"{model}.task", methodcaller("to_dict"), "instantiate")
 
 
 def require_seed(seed: bool | int | None) -> None:
-    """Refuse a seed that NumPy would not take."""
+    """Refuse a seed that NumPy cannot use."""
     if not isinstance(seed, bool) and (seed is None or seed not in _SEEDS):
-        refuse(
-            PROGRAM, f"--seed_everything must be in 0 … {_SEEDS[-1]}, or true for any, or false for none, got {seed}"
-        )
+        refuse(PROGRAM, f"--seed_everything must be in 0 … {_SEEDS[-1]}, true (random) or false (unset), got {seed}")
 
 
 @contextmanager
 def errors_in_one_line() -> Iterator[None]:
-    """A value out of range, or a package that is missing: the message says it all, a traceback would hide it."""
+    """End the process with one line for a wrong value or a missing package, without a traceback."""
     try:
         yield
     except (ValueError, ModuleNotFoundError) as error:
         raise SystemExit(f"{PROGRAM}: {one_line(str(error), ()) if 'class_path' in str(error) else error}") from None
 
 
-def _plain(spec: Any) -> Any:
-    """Dicts instead of namespaces, and lists instead of tuples, as the saved config will have them."""
+def _plain_spec(spec: Any) -> Any:
+    """`spec` with dicts instead of namespaces and lists instead of tuples, as in the saved config."""
     if not hasattr(spec, "as_dict"):
         return spec
-    plain = spec.as_dict()
-    arguments = plain.get("init_args") or {}
-    plain["init_args"] = {name: list(value) if isinstance(value, tuple) else value for name, value in arguments.items()}
-    return plain
+    content = spec.as_dict()
+    arguments = content.get("init_args") or {}
+    lists = {name: list(value) if isinstance(value, tuple) else value for name, value in arguments.items()}
+    return {**content, "init_args": lists}

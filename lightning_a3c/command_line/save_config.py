@@ -1,4 +1,4 @@
-"""What a run of the command line keeps about itself: its configuration and its machine."""
+"""Saving a run's configuration and machine beside its logs."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ from lightning_a3c.viewing.run_folders import log_folders
 
 
 class SaveConfigAndMachine(SaveConfigCallback):
-    """Keeps what a run of the command line was: its configuration, and in `machine.json` where and when it ran.
+    """Saves a run's configuration, and its machine and start time in `machine.json`, to the folder of every logger.
 
-    Lightning puts the configuration into the first logger's folder; here it goes into the others' too, of which
-    `report` reads the CSV logger's. What is there under these names stays; the new files then get numbers. Give it
-    `save_to_log_dir=False`, or Lightning writes the configuration too.
+    Lightning saves the configuration to the first logger's folder only, but `report` reads the CSV logger's. Existing
+    files stay: new ones then get numbers. Needs `save_to_log_dir=False`, or Lightning saves the configuration too.
 
-    Sets the checkpoints of an earlier run aside once training has begun: the first batch is there, so that nothing can
-    be refused any more. Not for scripts, which hold paths of several runs.
+    Also moves the checkpoints of an earlier run aside, at the first training batch: no check can refuse the run after
+    that. Not for scripts, which may hold paths of several runs.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -37,9 +36,9 @@ class SaveConfigAndMachine(SaveConfigCallback):
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage != "fit" and not trainer.loggers:
             return
-        # tells the folders of one run from those of others; without loggers, all runs share one folder
-        when = {"started": datetime.now(UTC).isoformat(timespec="milliseconds")} if trainer.loggers else {}
-        about = json.dumps(when | machine(), indent=2) + "\n"
+        # the start time tells the folders of one run from another's; without loggers, all runs share one folder
+        start = {"started": datetime.now(UTC).isoformat(timespec="milliseconds")} if trainer.loggers else {}
+        about = json.dumps(start | machine(), indent=2) + "\n"
         config = self.parser.dump(self.config, skip_none=False)
         for folder in log_folders(trainer):
             _keep(folder, {self.config_filename: config, "machine.json": about})
@@ -63,4 +62,4 @@ def _keep(folder: Path, files: Mapping[str, str]) -> None:
     for name, text in files.items():
         written = write_beside(folder / name, text)
         if written.name != name:
-            rank_zero_info(f"{folder / name} was there before and stays; this run's is {written}")
+            rank_zero_info(f"{folder / name} already exists and stays; this run's is {written}")

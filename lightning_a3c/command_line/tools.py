@@ -1,6 +1,6 @@
-"""`lightning-a3c plot`, `report` and `play`: arguments in, one call, one line out.
+"""The commands `lightning-a3c plot`, `report` and `play`. They know no Lightning command.
 
-What they need is imported when they run, so that training starts without it.
+Each imports what it needs when it runs, so that training does not load matplotlib and the like.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ def plot(args: list[str]) -> None:
 
     parser = OneLineParser("lightning-a3c plot", description=plot.__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run, such as runs/pong_data")
-    parser.add_argument("--x", choices=list(X_AXES), default="env_steps", help="what the x-axis shows")
-    parser.add_argument("--output", help="files to write, without suffix; default: curves, in the run's folder if one")
-    given = parser.parse_args(args)
-    runs = [read_run(folder) for folder in given.runs]
-    stem = Path(given.output or (runs[0].folder / "curves" if len(runs) == 1 else "curves"))
-    figure = return_and_loss(runs, given.x)
+    parser.add_argument("--x", choices=list(X_AXES), default="env_steps", help="quantity on the x-axis")
+    parser.add_argument("--output", help="files to write, without suffix; default: curves, in a single run's folder")
+    options = parser.parse_args(args)
+    runs = [read_run(folder) for folder in options.runs]
+    stem = Path(options.output or (runs[0].folder / "curves" if len(runs) == 1 else "curves"))
+    figure = return_and_loss(runs, options.x)
     for suffix in (".png", ".svg"):
         path = stem.with_name(stem.name + suffix)
         with atomic_write(path) as partial:
@@ -43,9 +43,9 @@ def report(args: list[str]) -> None:
     parser = OneLineParser("lightning-a3c report", description=report.__doc__)
     parser.add_argument("run", metavar="RUN", help="folder of a run, such as runs/pong_data")
     parser.add_argument("--output", help="HTML file to write; default: report.html in the run's folder")
-    given = parser.parse_args(args)
-    run = read_run(given.run)
-    path = Path(given.output or run.folder / "report.html")
+    options = parser.parse_args(args)
+    run = read_run(options.run)
+    path = Path(options.output or run.folder / "report.html")
     write_report(run, path)
     print(path)
 
@@ -60,41 +60,41 @@ def play(args: list[str]) -> None:
 
     parser = OneLineParser("lightning-a3c play", description=play.__doc__, allow_abbrev=False)
     parser.add_argument("--ckpt_path", required=True, help="checkpoint of a run")
-    parser.add_argument("--episodes", type=int, default=1, help="how many to show, one after the other")
+    parser.add_argument("--episodes", type=int, default=1, help="number of episodes to show, one after the other")
     parser.add_argument("--greedy", action="store_true", help="take the likeliest action instead of sampling")
-    parser.add_argument("--seed", type=int, default=0, help="of the environment and the sampling")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the environment and the sampling")
     parser.add_argument("--video", metavar="FILE.mp4", help="record one episode instead of opening a window")
-    given = parser.parse_args(args)
-    if given.episodes < 1:
-        raise ValueError(f"--episodes must be >= 1, got {given.episodes}")
-    if not 0 <= given.seed < 2**32:
-        raise ValueError(f"--seed must be in 0 … {2**32 - 1}, got {given.seed}")
-    if given.video is not None and Path(given.video).suffix.lower() != ".mp4":
-        raise ValueError(f"--video must name an .mp4 file, got {given.video}")
-    require_checkpoint(given.ckpt_path)
-    if given.video is None and not has_display():
+    options = parser.parse_args(args)
+    if options.episodes < 1:
+        raise ValueError(f"--episodes must be >= 1, got {options.episodes}")
+    if not 0 <= options.seed < 2**32:
+        raise ValueError(f"--seed must be in 0 … {2**32 - 1}, got {options.seed}")
+    if options.video is not None and Path(options.video).suffix.lower() != ".mp4":
+        raise ValueError(f"--video must name an .mp4 file, got {options.video}")
+    require_checkpoint(options.ckpt_path)
+    if options.video is None and not has_display():
         raise ValueError("there is no display to open a window on; record instead: --video FILE.mp4")
     try:
-        module = A3CModule.load_from_checkpoint(given.ckpt_path, map_location="cpu", weights_only=True).eval()
+        module = A3CModule.load_from_checkpoint(options.ckpt_path, map_location="cpu", weights_only=True).eval()
         config = env_config_of(module.hparams["task"])
     except (KeyError, TypeError, UnpicklingError) as error:
-        raise ValueError(f"ckpt_path {given.ckpt_path} is not a checkpoint of this package: {error}") from error
-    if given.video is not None:
-        recording = record_episode(config, module.net, given.video, given.greedy, given.seed)
+        raise ValueError(f"ckpt_path {options.ckpt_path} is not a checkpoint of this package: {error}") from error
+    if options.video is not None:
+        recording = record_episode(config, module.net, options.video, options.greedy, options.seed)
         print(recording)
         return
     env = make_watched_env(config, window=True)
     try:
-        policy = NetworkPolicy(module.net, given.seed, given.greedy)
-        for episode in range(given.episodes):
-            *_, end = play_episode(env, policy, seed=given.seed + episode)
+        policy = NetworkPolicy(module.net, options.seed, options.greedy)
+        for episode in range(options.episodes):
+            *_, end = play_episode(env, policy, seed=options.seed + episode)
             print(f"return {end.score:g} in {end.steps:,} env steps")
     finally:
         env.close()
 
 
 def has_display() -> bool:
-    """Whether SDL finds something to open a window on, as far as the environment says."""
+    """Whether SDL can open a window, judging by the environment variables."""
     return not sys.platform.startswith("linux") or any(
         os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
     )
@@ -104,7 +104,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {"plot": plot, "report": repo
 
 
 def run(command: str, *args: str) -> None:
-    """Run one of `COMMANDS`; what the user can mend ends in one line instead of a traceback."""
+    """Run one of `COMMANDS`; errors that the user can fix end the process with one line instead of a traceback."""
     try:
         COMMANDS[command](list(args))
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""`fit`, `validate`, `test` and `predict`: LightningCLI with its defaults, exit codes, and errors in one line."""
+"""The commands `fit`, `validate`, `test` and `predict`: `A3CCLI` with defaults, exit codes and one-line errors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run(args: list[str] | None) -> None:
     """Run Lightning's command line on `args`, or on the arguments of the process.
 
     Raises:
-        SystemExit: with a message for what the user can mend; 128 + the signal's number after a signal.
+        SystemExit: with a message for errors that the user can fix; with 128 + the signal's number after a signal.
     """
     stop_on_signal = StopOnSignal()
     threading.excepthook = _report_thread
@@ -52,7 +52,7 @@ def run(args: list[str] | None) -> None:
     except SIGTERMException:
         raise SystemExit(128 + stop_on_signal.received) from None  # Lightning alone would report success
     except SystemExit as stop:
-        if isinstance(stop.__context__, KeyboardInterrupt):  # where Lightning's own code is 1
+        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning exits with 1 here
             raise SystemExit(128 + signal.SIGINT) from None
         raise
     except UnpicklingError as error:  # a checkpoint holds more than tensors and plain values
@@ -66,6 +66,6 @@ def run(args: list[str] | None) -> None:
 
 
 def _report_thread(failed: threading.ExceptHookArgs) -> None:
-    """The traceback of a thread, unless it is TensorBoard's, whose error comes up in the main thread too."""
+    """Print the traceback of a thread, except TensorBoard's, whose errors also reach the main thread."""
     if not type(failed.thread).__module__.startswith("tensorboard."):
         threading.__excepthook__(failed)

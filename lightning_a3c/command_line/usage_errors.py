@@ -1,6 +1,6 @@
-"""What is wrong with a command line or a configuration file, in one line with the nearest right name.
+"""One-line errors for command lines and configuration files, with the most similar valid name.
 
-Turns the many lines of argparse and jsonargparse into one. Knows no option itself.
+Condenses the many lines of argparse and jsonargparse. Knows no option itself.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import yaml
 
 PROGRAM = "lightning-a3c"
 USAGE_ERROR = 2
-"""The exit code, as argparse has it."""
+"""The exit code, the same as argparse's."""
 
 
 class OneLineParser(ArgumentParser):
@@ -39,18 +39,18 @@ def refuse(program: str, message: str) -> NoReturn:
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """`; did you mean …?` with the nearest of `names`, or nothing where none is near."""
+    """`; did you mean …?` with the most similar of `names`; empty if none is similar."""
     near = get_close_matches(name, sorted({*names} - {name}), n=1, cutoff=0.7)
     return f"; did you mean {near[0]}?" if near else ""
 
 
 def one_line(message: str, options: Iterable[str], commands: Iterable[str] = ()) -> str:
-    """The error of argparse or jsonargparse without the types that were tried in vain, and with the nearest name.
+    """Condense an error of argparse or jsonargparse, and suggest the most similar name.
 
     Args:
-        message: what the parser says, of any number of lines.
-        options: the names that it knows.
-        commands: further words that may come first.
+        message: the parser's message, of any number of lines.
+        options: names of the parser's options.
+        commands: words that the parser accepts as commands, beyond its own.
     """
     for pattern, explain in _EXPLANATIONS:
         if found := re.search(pattern, message):
@@ -59,18 +59,18 @@ def one_line(message: str, options: Iterable[str], commands: Iterable[str] = ())
 
 
 def check_configs(args: Sequence[str], linked: Sequence[str]) -> None:
-    """Refuse configuration files among `args` that cannot be read, that hold no options, or that set `linked` ones.
+    """Refuse configuration files in `args` that are unreadable, hold no options, or set `linked` under `model`.
 
     Args:
         args: a command line.
-        linked: arguments of the model that belong at the top level, where they would be overwritten without a word.
+        linked: arguments that belong at the top level of a file, which silently overwrites them under `model`.
     """
     for name in _config_names(args):
         if "://" in name or name.lstrip().startswith("{"):
-            continue  # elsewhere, or the content itself: the parser's own errors will do
+            continue  # a URL, or the options themselves; the parser reports errors in them
         content = read_config(Path(name))
         for section in ("trainer", "model", "data"):
-            if not isinstance(content.get(section) or {}, Mapping | str):  # text names another file, or a class
+            if not isinstance(content.get(section) or {}, Mapping | str):  # a string names another file or a class
                 refuse(PROGRAM, f"config {name}: {section} must hold options, got {content[section]!r}")
         data = content.get("data")
         for keys in (("env",), ("env", "atari"), ("supervision",)):
@@ -106,7 +106,7 @@ def read_config(path: Path) -> Mapping[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         refuse(PROGRAM, f"config {path} is not YAML: {' '.join(str(error).split())}")
     if content is None:
-        refuse(PROGRAM, f"config {path} is empty; begin with what `--print_config` prints")
+        refuse(PROGRAM, f"config {path} is empty; start from the output of `--print_config`")
     if not isinstance(content, Mapping):
         refuse(PROGRAM, f"config {path} holds {type(content).__name__}, not options such as `data: {{num_workers: 2}}`")
     return content
@@ -119,7 +119,7 @@ def _config_names(args: Sequence[str]) -> list[str]:
 
 
 def _nearest_file(path: Path) -> str:
-    """A hint at a file whose name and folder differ little from those of `path`."""
+    """A hint at an existing file whose name or folder is similar to that of `path`."""
     folder = path.parent
     if not folder.is_dir() and folder.parent.is_dir():
         near = get_close_matches(folder.name, [p.name for p in folder.parent.iterdir() if p.is_dir()], n=1)
@@ -143,10 +143,10 @@ def _unknown_key(found: re.Match[str], message: str, options: list[str], command
 
 
 def _choice(found: re.Match[str], message: str, options: list[str], commands: list[str]) -> str:
-    what, value = found[1], found[2]
+    argument, value = found[1], found[2]
     choices = [*re.findall(r"'([^']*)'", found[3]), *commands]
-    what = "command" if what == "subcommand" else what
-    return f"{what} must be one of {', '.join(choices)}, got {value!r}{did_you_mean(value, choices)}"
+    argument = "command" if argument == "subcommand" else argument
+    return f"{argument} must be one of {', '.join(choices)}, got {value!r}{did_you_mean(value, choices)}"
 
 
 def _literal(found: re.Match[str], message: str, options: list[str], commands: list[str]) -> str:
@@ -212,7 +212,7 @@ def _wrong_type(found: re.Match[str], message: str, options: list[str], commands
     return f"{_key(message)} must be {_types(message)}, got {_value(message)!r}"
 
 
-_EXPLANATIONS = (  # the more a pattern tells, the earlier it comes
+_EXPLANATIONS = (  # the first match counts, so specific patterns come first
     (r"unrecognized arguments: (.*)", _unknown_options),
     (r"does not accept option '([\w.]+)'", _unknown_key),
     (r"^Option '([\w.]+)' is not accepted", _unknown_key),
@@ -231,24 +231,23 @@ _EXPLANATIONS = (  # the more a pattern tells, the earlier it comes
 
 
 def _key(message: str) -> str:
-    """The option that an error is about, as it was given where that is known."""
+    """The option that an error is about, in the user's spelling if the command line has it."""
     names = re.findall(r'Parser key "([^"]*)"', message) or [""]
-    given = [argument.partition("=")[0] for argument in sys.argv[1:] if argument.startswith("--")]
-    for option in given:
+    for option in (argument.partition("=")[0] for argument in sys.argv[1:] if argument.startswith("--")):
         if f".{option.removeprefix('--')}".endswith(f".{names[-1]}"):
             return option
     return "--" + ".".join(names)
 
 
 def _value(message: str) -> str:
-    """What was given, shortened: it may be a whole section."""
+    """The user's value, shortened, since it may be a whole section."""
     found = re.search(r"(?:Given value|Got value): (.*?)(?:\. Got value: .*)?$", message, re.MULTILINE)
     value = found[1] if found else ""
     return value if len(value) <= 100 else f"{value[:97]}..."
 
 
 def _types(message: str) -> str:
-    """The plain types that were expected, None left out."""
+    """The expected built-in types, without None."""
     names = [path.rpartition(".")[2] for path in re.findall(r"Expected an? <class '([\w.]+)'>", message)]
     return " or ".join(dict.fromkeys(name for name in names if name not in ("NoneType", "Iterable")))
 

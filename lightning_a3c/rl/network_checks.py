@@ -153,7 +153,7 @@ def _outputs(net: nn.Module, observations: Any) -> tuple[Tensor, Tensor]:
                 f"network {type(net).__name__} does not turn a dict of observations ({kinds}) into (logits, values): "
                 f"{error}"
             ) from error
-        way_out = "" if observations.is_floating_point() else "; observations.float() makes float32 of them"
+        way_out = "" if observations.is_floating_point() else "; convert them with observations.float()"
         raise ValueError(
             f"network {type(net).__name__} does not turn {_kind(observations, ' observations')} into (logits, values): "
             f"{error}{way_out}"

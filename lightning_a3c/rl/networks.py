@@ -218,7 +218,7 @@ def build_network(
     observation_dtype: torch.dtype | Mapping[str, torch.dtype] = torch.float32,
     observation_bounds: Bounds | None = None,
 ) -> nn.Module:
-    """Build the network for these spaces, or take a given one, and check that it fits.
+    """Build the network for these spaces, or take a ready one, and check that it fits.
 
     Args:
         observation_shape: shape of one observation.

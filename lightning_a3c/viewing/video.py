@@ -68,7 +68,7 @@ def record_episode(
     max_steps: int = 10_000,
     is_interrupted: Callable[[], bool] = lambda: False,
 ) -> Recording:
-    """Play one episode and write it to `path` in real time.
+    """Play one episode and write it to `path`, a video at the speed of the real game.
 
     Args:
         config: the environment.
