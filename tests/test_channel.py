@@ -20,7 +20,12 @@ def message(value: int) -> Message:
             torch.full((4, 3), value, dtype=torch.uint8), torch.full((4,), value), torch.full((4,), 0.5 + value)
         ),
         RolloutStats(
-            torch.tensor([value]), torch.tensor([4 * value]), torch.full((2,), float(value)), torch.tensor([value, 0])
+            torch.tensor([value]),
+            torch.tensor([4 * value]),
+            torch.full((2,), float(value)),
+            torch.tensor([value, 0]),
+            torch.full((1, 2, 3), float(value)),
+            torch.full((1, 3), float(value)),
         ),
     )
 

@@ -1,12 +1,13 @@
 """The combined loss, worked by hand."""
 
-from math import log
+from math import log, pi
 
 import pytest
 import torch
 from torch.testing import assert_close
 
-from lightning_a3c.rl.losses import A2CLoss, explained_variance, mean_entropy, policy_loss
+from lightning_a3c.rl.action_spec import BoxSpec, DiscreteSpec
+from lightning_a3c.rl.losses import A2CLoss, explained_variance, policy_loss
 
 # π = (1/2, 1/2) and (1/4, 3/4); A = R − V = (2, −1)
 LOGITS = torch.tensor([[0.0, 0.0], [0.0, log(3)]])
@@ -79,8 +80,8 @@ def test_no_gradient_flows_through_the_advantages():
 
 def test_policy_loss_detaches_advantages_by_itself():
     advantages = torch.tensor([2.0, -1.0], requires_grad=True)
-    log_probs = LOGITS.log_softmax(dim=1).requires_grad_()
-    policy_loss(log_probs, ACTIONS, advantages).backward()
+    log_prob = torch.tensor([-0.5, -0.3], requires_grad=True)
+    policy_loss(log_prob, advantages).backward()
     assert advantages.grad is None
 
 
@@ -99,13 +100,13 @@ def test_entropy_bonus_pulls_towards_the_uniform_policy():
 
 @pytest.mark.parametrize("num_actions", [2, 6, 18])
 def test_entropy_of_the_uniform_policy_is_the_log_of_the_number_of_actions(num_actions):
-    log_probs = torch.zeros(5, num_actions).log_softmax(dim=1)
-    assert_close(mean_entropy(log_probs), scalar(log(num_actions)))
+    _, entropy = DiscreteSpec(num_actions).log_prob_and_entropy(torch.zeros(5, num_actions), torch.zeros(5).long())
+    assert_close(entropy, torch.full((5,), log(num_actions)))
 
 
 def test_entropy_of_a_certain_policy_is_zero():
-    log_probs = torch.tensor([[0.0, 100.0]]).log_softmax(dim=1)
-    assert_close(mean_entropy(log_probs), scalar(0.0))
+    _, entropy = DiscreteSpec(2).log_prob_and_entropy(torch.tensor([[0.0, 100.0]]), torch.tensor([1]))
+    assert_close(entropy, torch.zeros(1))
 
 
 def test_explained_variance_of_a_perfect_critic_is_one():
@@ -127,12 +128,13 @@ def test_explained_variance_is_zero_where_returns_do_not_vary(values):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "shape"), [("values", (2, 1)), ("returns", (2, 1)), ("actions", (2, 1)), ("logits", (2,)), ("values", ())]
+    ("wrong", "shape"),
+    [("values", (2, 1)), ("returns", (2, 1)), ("actions", (2, 1)), ("parameters", (2,)), ("values", ())],
 )
 def test_shapes_that_would_broadcast_in_silence_are_refused(wrong, shape):
-    tensors = {"logits": LOGITS, "values": VALUES, "actions": ACTIONS, "returns": RETURNS}
+    tensors = {"parameters": LOGITS, "values": VALUES, "actions": ACTIONS, "returns": RETURNS}
     tensors[wrong] = torch.zeros(shape, dtype=tensors[wrong].dtype)
-    with pytest.raises(ValueError, match=r"do not fit: \[B, A\], \[B\], \[B\] and \[B\] are needed"):
+    with pytest.raises(ValueError, match=r"do not fit: \[B, P\], \[B\], \[B\] and \[B\] are needed"):
         A2CLoss()(**tensors)
 
 
@@ -200,6 +202,27 @@ def test_finite_logits_get_the_gradient_of_the_plain_formula_bit_by_bit(monkeypa
     generator = torch.Generator().manual_seed(0)
     batch = torch.randn(128, 6, generator=generator), torch.arange(128) % 6, torch.randn(128, generator=generator)
     ours = loss_and_gradient(*batch)
-    monkeypatch.setattr("lightning_a3c.rl.losses.mean_entropy", lambda log_p: -(log_p.exp() * log_p).sum(dim=1).mean())
+
+    def plain(spec, logits, actions):
+        log_probs = logits.log_softmax(dim=1)
+        entropy = -(log_probs.exp() * log_probs).sum(dim=1)
+        return log_probs.gather(1, actions.unsqueeze(1)).squeeze(1), entropy
+
+    monkeypatch.setattr(DiscreteSpec, "log_prob_and_entropy", plain)
     for one, other in zip(ours, loss_and_gradient(*batch), strict=True):
         assert torch.equal(one, other)
+
+
+def test_a_box_action_is_scored_by_the_gaussian_of_its_parameters():
+    spec = BoxSpec((-1.0,), (1.0,))
+    parameters, actions, returns = torch.tensor([[0.5, 0.0]]), torch.tensor([[1.5]]), torch.tensor([2.0])
+    terms = A2CLoss(entropy_weight=0.1, action_spec=spec)(parameters, torch.zeros(1), actions, returns)
+    log_prob = -0.5 * 1.0**2 - 0.5 * log(2 * pi)  # one standard deviation from the mean
+    assert_close(terms.loss_policy, scalar(-2 * log_prob))
+    assert_close(terms.entropy, scalar(0.5 + 0.5 * log(2 * pi)))
+
+
+def test_box_actions_without_their_axis_are_refused():
+    with pytest.raises(ValueError, match=r"\[B, P\], \[B\], \[B, 1\] and \[B\] are needed"):
+        spec = BoxSpec((-1.0,), (1.0,))
+        A2CLoss(action_spec=spec)(torch.zeros(2, 2), torch.zeros(2), torch.zeros(2), torch.zeros(2))

@@ -11,6 +11,7 @@ from torch.testing import assert_close
 
 from lightning_a3c import A3CModule
 from lightning_a3c.rl import networks
+from lightning_a3c.rl.image_networks import SmallImageNetwork
 from lightning_a3c.rl.networks import MLP, AtariA2C, build_network, orthogonal_init
 
 ATARI = (4, 84, 84)
@@ -188,7 +189,8 @@ def test_mlp_flattens_observations_of_any_shape_and_type():
     ("shape", "expected"),
     [
         *((shape, AtariA2C) for shape in (ATARI, (3, 36, 36), (96, 96, 3), (40, 36, 1))),
-        *((shape, MLP) for shape in ((4,), (3, 10, 10), (35, 96, 3), (84, 84))),
+        *((shape, SmallImageNetwork) for shape in ((3, 10, 10), (35, 96, 3), (7, 7, 3))),
+        *((shape, MLP) for shape in ((4,), (84, 84), (2, 2, 2))),
     ],
 )
 def test_default_network_follows_from_the_observation_shape(shape, expected):

@@ -37,8 +37,8 @@ def test_masked_actions_are_never_chosen(mask: float, greedy: bool) -> None:
     ("bad", "message"),
     [
         ([-math.inf, -math.inf], r"network Fixed masks every action: all logits are -inf for sub-environment 0 of 3"),
-        ([math.nan, 0.0], r"network Fixed gives NaN or infinite logits for sub-environment 0 of 3: \[nan, 0\]"),
-        ([math.inf, 0.0], r"network Fixed gives NaN or infinite logits for sub-environment 0 of 3: \[inf, 0\]"),
+        ([math.nan, 0.0], r"network Fixed gives NaN or infinite numbers for sub-environment 0 of 3: \[nan, 0\]"),
+        ([math.inf, 0.0], r"network Fixed gives NaN or infinite numbers for sub-environment 0 of 3: \[inf, 0\]"),
     ],
 )
 def test_logits_that_are_no_distribution_are_told_with_network_and_place(
@@ -61,7 +61,7 @@ def test_the_module_says_the_same_of_its_network(call: str) -> None:
     getattr(module, call)(torch.zeros(3, 4))
     with torch.no_grad():
         module.net.logits.fill_(math.nan)
-    with pytest.raises(ValueError, match=r"network Fixed gives NaN or infinite logits for observation 0 of 3"):
+    with pytest.raises(ValueError, match=r"network Fixed gives NaN or infinite numbers for observation 0 of 3"):
         getattr(module, call)(torch.zeros(3, 4))
 
 

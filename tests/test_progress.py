@@ -16,6 +16,8 @@ def report(*returns, env_steps=(32,), places=0, length=5):
         env_steps=torch.tensor(env_steps),
         episode_returns=torch.tensor([*returns, *[0.0] * places], dtype=torch.float32),
         episode_lengths=torch.tensor([*[length] * len(returns), *[0] * places], dtype=torch.int64),
+        observation_moments=torch.zeros(len(env_steps), 2, 0),
+        return_moments=torch.zeros(len(env_steps), 3),
     )
 
 

@@ -255,7 +255,8 @@ def test_observations_are_copies_of_a_buffer_that_the_environment_reuses(mode):
 def test_collected_tensors_have_the_types_that_the_learner_expects(mode):
     transitions, report = play([Episode((1, 2))], mode=mode, n_steps=2).collect(3, 1)
     assert [tensor.dtype for tensor in transitions] == [torch.float32, torch.int64, torch.float32]
-    assert [tensor.dtype for tensor in report] == [torch.int64, torch.int64, torch.float32, torch.int64]
+    kinds = [torch.int64, torch.int64, torch.float32, torch.int64, torch.float32, torch.float32]
+    assert [tensor.dtype for tensor in report] == kinds
     assert [tuple(tensor.shape) for tensor in transitions] == [(3, 1), (3,), (3,)]
 
 
@@ -293,3 +294,12 @@ def test_uint8_observations_stay_uint8():
 
 def test_float64_observations_become_float32():
     assert to_tensor(np.zeros((2, 4))).dtype == torch.float32
+
+
+def test_the_stats_hold_the_oldest_version_that_chose_an_action() -> None:
+    rollout = play([Episode((1,) * 8)], mode=SAME_STEP, n_steps=1)
+    versions = iter(range(5, 50))
+    _, first = rollout.collect(3, lambda: next(versions))
+    _, second = rollout.collect(2, lambda: next(versions))
+    # a transition is complete one step later, so the fourth step's decides the second micro-batch
+    assert (first.policy_version.tolist(), second.policy_version.tolist()) == ([5], [8])
