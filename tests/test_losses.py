@@ -223,6 +223,6 @@ def test_a_box_action_is_scored_by_the_gaussian_of_its_parameters():
 
 
 def test_box_actions_without_their_axis_are_refused():
+    loss = A2CLoss(action_spec=BoxSpec((-1.0,), (1.0,)))
     with pytest.raises(ValueError, match=r"\[B, P\], \[B\], \[B, 1\] and \[B\] are needed"):
-        spec = BoxSpec((-1.0,), (1.0,))
-        A2CLoss(action_spec=spec)(torch.zeros(2, 2), torch.zeros(2), torch.zeros(2), torch.zeros(2))
+        loss(torch.zeros(2, 2), torch.zeros(2), torch.zeros(2), torch.zeros(2))
