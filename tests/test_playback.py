@@ -1,5 +1,8 @@
 """The environment that is watched is the one that was trained in."""
 
+import itertools
+import math
+
 import gymnasium
 import numpy as np
 import pytest
@@ -7,13 +10,15 @@ import torch
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 
 import tests.scripted  # noqa: F401  registers SeededLength-v0
+from lightning_a3c import A3CModule, CollectorDataModule
 from lightning_a3c.environments.atari import AtariConfig
 from lightning_a3c.environments.config import EnvConfig
 from lightning_a3c.environments.making import make_vector_env
 from lightning_a3c.environments.task import describe_task
+from lightning_a3c.rl.action_spec import BoxSpec
 from lightning_a3c.rl.networks import build_network
 from lightning_a3c.rl.policies import NetworkPolicy
-from lightning_a3c.viewing.playback import action_names, make_watched_env, play_episode
+from lightning_a3c.viewing.playback import action_bars, action_names, make_watched_env, play_episode
 
 
 def policy_for(config: EnvConfig, **kwargs: object) -> NetworkPolicy:
@@ -76,13 +81,13 @@ def test_an_episode_is_a_moment_before_each_step_and_one_at_its_end() -> None:
     assert [step.steps for step in moments] == list(range(len(moments)))
     assert [step.score for step in moments] == list(range(len(moments)))  # 1 a step
     assert len(moments) > 8
-    assert all(step.probabilities.sum() == pytest.approx(1) for step in moments)
+    assert all(sum(bar.share for bar in step.bars) == pytest.approx(1) for step in moments)
 
 
 def test_the_same_seed_shows_the_same_episode() -> None:
     config = EnvConfig("CartPole-v1")
     env = make_watched_env(config)
-    shown = [[m.action for m in play_episode(env, policy_for(config, seed=s), seed=s)] for s in (1, 1, 2)]
+    shown = [[int(m.action) for m in play_episode(env, policy_for(config, seed=s), seed=s)] for s in (1, 1, 2)]
     env.close()
     assert shown[0] == shown[1] != shown[2]
 
@@ -92,7 +97,24 @@ def test_greedy_play_takes_the_likeliest_action() -> None:
     env = make_watched_env(config)
     moments = list(play_episode(env, policy_for(config, greedy=True), seed=0))
     env.close()
-    assert all(step.action == step.probabilities.argmax() for step in moments)
+    for step in moments:
+        assert [bar.is_chosen for bar in step.bars] == [bar.share > 0.5 for bar in step.bars]
+
+
+def test_a_box_action_has_a_bar_for_each_component_with_mean_spread_and_chosen_value() -> None:
+    spec = BoxSpec((-2.0, -math.inf), (2.0, math.inf))
+    parameters = torch.tensor([[0.5, 0.0, 0.0, math.log(2)]])
+    bars = action_bars(spec, parameters, torch.tensor([[0.5, 3.0]]), ["0", "1"])
+    assert [(bar.name, bar.text) for bar in bars] == [("0 +1.00", "+0.5±1.0"), ("1 +3.00", "+0.0±2.0")]
+    assert bars[0].share == 0.75  # 1 lies there between -2 and 2
+
+
+def test_an_agent_with_box_actions_can_be_watched() -> None:
+    data = CollectorDataModule(EnvConfig("Pendulum-v1"), num_workers=0)
+    env = make_watched_env(data.env)
+    steps = list(itertools.islice(play_episode(env, NetworkPolicy(A3CModule.for_data(data).net), seed=0), 5))
+    env.close()
+    assert [len(step.bars) for step in steps] == [1] * 5
 
 
 def test_an_environment_without_pictures_is_refused_by_name() -> None:

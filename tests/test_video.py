@@ -1,5 +1,6 @@
 """Recorded episodes: files that play, with the game and the agent's mind in them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -12,14 +13,16 @@ from torch import nn
 from lightning_a3c.environments.config import EnvConfig
 from lightning_a3c.rl.networks import MLP
 from lightning_a3c.system.files import NotWritable
-from lightning_a3c.viewing.playback import PlaybackStep
+from lightning_a3c.viewing.playback import ActionBar, PlaybackStep
 from lightning_a3c.viewing.video import RecordingAbandoned, draw, preview, record_episode
 
 CARTPOLE = EnvConfig("CartPole-v1")
 
 
-def step(*probabilities: float, action: int = 0) -> PlaybackStep:
-    return PlaybackStep(np.array(probabilities, dtype=np.float32), 0.5, action, score=-3.0, steps=7)
+def step(*probabilities: float, action: int = 0, names: Sequence[str] = ("",) * 18) -> PlaybackStep:
+    numbered = enumerate(zip(names, probabilities, strict=False))
+    bars = [ActionBar(name, share, f"{share:.2f}", index == action) for index, (name, share) in numbered]
+    return PlaybackStep(bars, 0.5, np.array(action), score=-3.0, steps=7)
 
 
 def test_a_video_has_a_frame_for_each_moment_at_the_games_own_speed(tmp_path: Path) -> None:
@@ -53,21 +56,21 @@ def test_an_interrupted_recording_is_abandoned_and_leaves_nothing(tmp_path: Path
 
 def test_the_game_keeps_its_pixels_and_both_sides_are_even() -> None:
     frame = np.random.default_rng(0).integers(256, size=(211, 161, 3), dtype=np.uint8)
-    picture = draw(frame, step(0.5, 0.5), ["LEFT", "RIGHT"])
+    picture = draw(frame, step(0.5, 0.5, names=["LEFT", "RIGHT"]))
     np.testing.assert_array_equal(picture[:211, :161], frame)
     assert [side % 2 for side in picture.shape[:2]] == [0, 0]
 
 
 def test_eighteen_actions_fit_beside_a_small_game() -> None:
     frame = np.zeros((64, 64, 3), dtype=np.uint8)
-    bare = draw(frame, step(*[0.0] * 18), [""] * 18)
-    named = draw(frame, step(*[0.0] * 18), [""] * 17 + ["LAST"])
+    bare = draw(frame, step(*[0.0] * 18))
+    named = draw(frame, step(*[0.0] * 18, names=[*[""] * 17, "LAST"]))
     assert (bare != named).any()
 
 
 def test_bars_are_as_long_as_the_probabilities_and_the_chosen_action_stands_out() -> None:
     frame = np.zeros((100, 10, 3), dtype=np.uint8)
-    coloured = {action: draw(frame, step(0.75, 0.25, action=action), ["", ""])[..., 2].astype(int) for action in (0, 1)}
+    coloured = {action: draw(frame, step(0.75, 0.25, action=action))[..., 2].astype(int) for action in (0, 1)}
     plain, chosen = 150, 60  # blue of a plain bar and of the chosen one
     assert (coloured[0] == chosen).sum() == pytest.approx(3 * (coloured[0] == plain).sum(), rel=0.1)
     assert (coloured[1] == plain).sum() == pytest.approx(3 * (coloured[1] == chosen).sum(), rel=0.1)

@@ -31,6 +31,10 @@ from lightning_a3c.environments.config import EnvConfig
 from lightning_a3c.environments.registry import spec_of
 
 
+class BadWrapper(ValueError):
+    """One of `env.wrappers` cannot be imported or built."""
+
+
 def make_vector_env(
     config: EnvConfig,
     num_envs: int | None = None,
@@ -69,24 +73,24 @@ def wrapped(env: gymnasium.Env[Any, Any], config: EnvConfig) -> gymnasium.Env[An
     """`env` with the config's wrappers around it.
 
     Raises:
-        ValueError: a wrapper cannot be imported or built, or is none.
+        BadWrapper: a wrapper cannot be imported or built, or is none.
     """
     for number, spec in enumerate(config.wrappers):
         field = f"env.wrappers[{number}]"
         if not isinstance(spec, dict) or "class_path" not in spec:
-            raise ValueError(f'{field} must be {{"class_path": ..., "init_args": {{...}}}}, got {spec!r}')
+            raise BadWrapper(f'{field} must be {{"class_path": ..., "init_args": {{...}}}}, got {spec!r}')
         class_path, init_args = str(spec["class_path"]), copy_containers(spec.get("init_args") or {})
         module, _, name = class_path.rpartition(".")
         try:
             wrapper = getattr(import_module(module), name)
         except (ImportError, AttributeError, ValueError) as error:
-            raise ValueError(f"{field}.class_path {class_path!r} cannot be imported: {error}") from error
+            raise BadWrapper(f"{field}.class_path {class_path!r} cannot be imported: {error}") from error
         try:
             env = wrapper(env, **init_args)
         except Exception as error:  # whatever someone's wrapper raises
-            raise ValueError(f"{field} {class_path} cannot be built with {init_args}: {error}") from error
+            raise BadWrapper(f"{field} {class_path} cannot be built with {init_args}: {error}") from error
         if not isinstance(env, gymnasium.Env):
-            raise ValueError(f"{field} {class_path} must make a gymnasium.Wrapper, got {type(env).__name__}")
+            raise BadWrapper(f"{field} {class_path} must make a gymnasium.Wrapper, got {type(env).__name__}")
     return env
 
 

@@ -20,6 +20,10 @@ MASK = "action_mask"
 _ONE_HOT = (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 
 
+class UnsupportedSpace(ValueError):
+    """Nothing can be learned from these observations, or these actions cannot be learned."""
+
+
 class Part(NamedTuple):
     """One array of a packed observation."""
 
@@ -36,7 +40,7 @@ def action_family(space: Space) -> dict[str, Any]:
     """The action space as `rl.action_spec.action_spec` takes it.
 
     Raises:
-        ValueError: actions of this space cannot be learned.
+        UnsupportedSpace: actions of this space cannot be learned.
     """
     leaves = [_leaf_family(leaf) for _, leaf in _leaves(space)]
     families = [family for group in leaves for family in group]
@@ -98,7 +102,7 @@ class ObservationLayout:
         action_space: of the actions that are masked.
 
     Raises:
-        ValueError: nothing in the space is an array, a key is unknown, or the actions cannot be masked.
+        UnsupportedSpace: nothing in the space is an array, a key is unknown, or the actions cannot be masked.
     """
 
     def __init__(
@@ -122,10 +126,10 @@ class ObservationLayout:
         self._leaves: list[tuple[str, Space]] = []
         if not isinstance(space, spaces.Dict | spaces.Tuple):
             if keys is not None:
-                raise ValueError(f"env.observation_keys {list(keys)} need a Dict observation space, got {space}")
+                raise UnsupportedSpace(f"env.observation_keys {list(keys)} need a Dict observation space, got {space}")
             self._check_single(space)
             if is_part:
-                raise ValueError(f"env.action_mask {action_mask!r} names an observation part, and {space} has none")
+                raise UnsupportedSpace(f"env.action_mask {action_mask!r} is no observation part: {space} has none")
             if self.mask_source is not None:
                 self._leaves = [("", space)]
                 self.parts = [Part("", *_array_of(space)), Part(MASK, (self.mask_size,), "uint8")]
@@ -134,9 +138,9 @@ class ObservationLayout:
         names = [name for name, _ in leaves]
         unknown = [key for key in keys or () if not any(name == key or name.startswith(f"{key}.") for name in names)]
         if unknown:
-            raise ValueError(f"env.observation_keys has {unknown[0]!r}, which is none of {', '.join(names)}")
+            raise UnsupportedSpace(f"env.observation_keys has {unknown[0]!r}, which is none of {', '.join(names)}")
         if is_part and action_mask not in names:
-            raise ValueError(f"env.action_mask {action_mask!r} is none of the observation parts {', '.join(names)}")
+            raise UnsupportedSpace(f"env.action_mask {action_mask!r} is none of {', '.join(names)}")
         for name, leaf in leaves:
             if name == action_mask:
                 self._leaves.append((name, leaf))
@@ -148,7 +152,7 @@ class ObservationLayout:
             else:
                 self.left_out.append(name)
         if not self._leaves:
-            raise ValueError(f"the observation space {space} has no arrays to learn from; make some with a wrapper")
+            raise UnsupportedSpace(f"the observation space {space} has no arrays to learn from; add some by a wrapper")
         self.parts = [
             Part(name, (self.mask_size,), "uint8") if name == self.mask else Part(name, *_array_of(leaf))
             for name, leaf in self._leaves
@@ -228,9 +232,9 @@ class ObservationLayout:
     def _check_single(space: Space) -> None:
         if isinstance(space, spaces.Box):
             if not space.shape:
-                raise ValueError(f"the observation space {space} has no axis; make an array of at least one axis of it")
+                raise UnsupportedSpace(f"the observation space {space} has no axis; wrap it to give it one")
         elif not isinstance(space, _ONE_HOT):
-            raise ValueError(
+            raise UnsupportedSpace(
                 f"the observation space {space} cannot be learned from: observations must be Box, Discrete, "
                 "MultiDiscrete, MultiBinary, or a Dict or Tuple of these; make them so with a wrapper, such as "
                 "gymnasium.wrappers.TransformObservation"
@@ -275,7 +279,7 @@ def _maskable(space: Space) -> int:
         return int(space.n)
     if isinstance(space, spaces.MultiDiscrete):
         return int(space.nvec.sum())
-    raise ValueError(f"env.action_mask needs Discrete or MultiDiscrete actions, got {space}")
+    raise UnsupportedSpace(f"env.action_mask needs Discrete or MultiDiscrete actions, got {space}")
 
 
 def _leaf_family(leaf: Space) -> list[dict[str, Any]]:
@@ -290,11 +294,11 @@ def _leaf_family(leaf: Space) -> list[dict[str, Any]]:
     if isinstance(leaf, spaces.Box):
         low, high = leaf.low.reshape(-1).astype(float), leaf.high.reshape(-1).astype(float)
         if not len(low):
-            raise ValueError(f"the action space {leaf} has no components")
+            raise UnsupportedSpace(f"the action space {leaf} has no components")
         if np.isnan(low).any() or np.isnan(high).any() or (low >= high).any():
-            raise ValueError(f"the action space {leaf} has NaN or equal bounds; give each component room to move")
+            raise UnsupportedSpace(f"the action space {leaf} has NaN or equal bounds; give each component room to move")
         return [{"family": "box", "low": low.tolist(), "high": high.tolist()}]
-    raise ValueError(
+    raise UnsupportedSpace(
         f"the action space {leaf} cannot be learned: actions must be Discrete, MultiDiscrete, MultiBinary, Box, or a "
         "Tuple or Dict of these; make them so with a wrapper, such as gymnasium.wrappers.TransformAction"
     )

@@ -30,6 +30,7 @@ from lightning_a3c.environments.checks import (
 )
 from lightning_a3c.environments.config import EnvConfig
 from lightning_a3c.environments.making import (
+    BadWrapper,
     clips_rewards,
     copy_containers,
     has_own_wrappers,
@@ -37,7 +38,7 @@ from lightning_a3c.environments.making import (
     make_vector_env,
 )
 from lightning_a3c.environments.registry import spec_of
-from lightning_a3c.environments.spaces import action_family
+from lightning_a3c.environments.spaces import UnsupportedSpace, action_family
 
 _NOT_KEPT = "not kept: "  # begins the text that replaces a value which checkpoints cannot hold
 _WIDEST_BOUND = 65_535  # environments write wider bounds for "any value"
@@ -71,7 +72,8 @@ class Task:
     action_mask: str | None = None
 
     def __str__(self) -> str:
-        return ", ".join(f"{f.name} {getattr(self, f.name)}" for f in fields(self))
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return ", ".join(f"{name} {value}" for name, value in values.items() if value not in (None, (), []))
 
     def to_dict(self) -> dict[str, Any]:
         """The fields for a file: lists instead of tuples, and text instead of values that are not plain."""
@@ -98,6 +100,8 @@ def describe_task(config: EnvConfig) -> Task:
     atari = is_atari(spec)
     try:
         env = make_vector_env(config, num_envs=1)
+    except (BadWrapper, UnsupportedSpace) as error:
+        raise ValueError(f"env.id {config.id!r}: {error}") from error
     except (ImportError, gymnasium.error.Error) as error:  # most often a package is missing
         raise ValueError(f"env.id {config.id!r} cannot be made: {error}") from error
     except Exception as error:  # a user's constructor may raise anything
@@ -117,7 +121,8 @@ def describe_task(config: EnvConfig) -> Task:
         if isinstance(env, SyncVectorEnv) and checks:  # ALE's own needs no trial, and a reset would load its game again
             _try(env, checks, config.id)
             _warn_of_statistics(env.envs[0], config.id)
-        low, high = observation_bounds(env)
+        is_packed = checks is not None and checks.layout.parts is not None
+        low, high = (None, None) if is_packed else observation_bounds(env)
         return Task(
             env_id=config.id,
             observation_shape=tuple(shape),
@@ -287,6 +292,6 @@ def _warn_of_statistics(env: gymnasium.Env[Any, Any], env_id: str) -> None:
         "other numbers than training did, and the agent may do far worse there; set model.normalize_observations or "
         "model.normalize_rewards instead, or scale by fixed numbers, for example with "
         "gymnasium.wrappers.TransformObservation"
-        + (f"; {', '.join(rewards)} also changes every return that is reported" if rewards else ""),
+        + (f"; {', '.join(rewards)} also changes all reported returns" if rewards else ""),
         stacklevel=3,
     )

@@ -264,7 +264,8 @@ class A3CModule(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         if self.hparams["task"]:
-            rank_zero_info("Playing " + ", ".join(f"{k} {v}" for k, v in self.hparams["task"].items()))
+            values = self.hparams["task"].items()
+            rank_zero_info("Playing " + ", ".join(f"{k} {v}" for k, v in values if v not in (None, [])))
 
     def on_train_start(self) -> None:
         self.progress.start()
