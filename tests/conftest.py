@@ -2,42 +2,62 @@
 
 import multiprocessing
 import os
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.command_line import lightning_a3c
+
+SHARED_MEMORY = Path("/dev/shm")
+EXIT_SECONDS = 5.0  # for processes that have been told to end
 
 # one import of torch for all the processes that tests start
 multiprocessing.get_context("forkserver").set_forkserver_preload(["lightning_a3c.collection.processes.preload"])
 
 
+def shared_memory_files() -> set[str]:
+    """The files of PyTorch and multiprocessing, of this process or of others on the machine."""
+    names = os.listdir(SHARED_MEMORY) if SHARED_MEMORY.is_dir() else []
+    return {name for name in names if name.startswith(("torch_", "psm_", "pym-"))}
+
+
 @pytest.fixture(autouse=True)
 def nothing_is_left_behind() -> Iterator[None]:
     """Every worker a test starts is gone when it ends, and /dev/shm holds what it held before."""
-    before = set(os.listdir("/dev/shm")) if Path("/dev/shm").is_dir() else set()
+    before = shared_memory_files()
     yield
-    deadline = time.monotonic() + 5
-    while multiprocessing.active_children() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    deadline = time.monotonic() + EXIT_SECONDS
+    for process in multiprocessing.active_children():
+        process.join(max(0.0, deadline - time.monotonic()))
     assert not multiprocessing.active_children()
-    if Path("/dev/shm").is_dir():
-        left = {name for name in set(os.listdir("/dev/shm")) - before if name.startswith(("torch_", "psm_", "pym-"))}
-        assert not left
+    while shared_memory_files() - before and time.monotonic() < deadline:  # others' files come and go
+        time.sleep(0.02)
+    assert not shared_memory_files() - before
+
+
+@pytest.fixture
+def hurry(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Call it to make the monotonic clock of this process run so many times as fast, until the test ends."""
+
+    def run_faster(factor: float) -> None:
+        own, begun_at = time.monotonic, time.monotonic()
+        monkeypatch.setattr(time, "monotonic", lambda: begun_at + factor * (own() - begun_at))
+
+    return run_faster
 
 
 @pytest.fixture(scope="session")
 def cartpole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a short real run of the command line, with videos, and with a test of its last checkpoint."""
     folder = tmp_path_factory.mktemp("run")
-    own = [sys.executable, "-m", "lightning_a3c"]
     config = [f"--config={Path(__file__).parents[1] / 'configs/cartpole_data.yaml'}", "--data.num_workers=1"]
     video = ["--trainer.callbacks+=lightning_a3c.RecordVideo", "--trainer.callbacks.every_updates=60"]
     short = ["--trainer.max_steps=120", "--trainer.log_every_n_steps=5"]
     run = folder / "runs/cartpole_data"
     tested = ["--data.eval_episodes=4", f"--ckpt_path={run / 'checkpoints/last.ckpt'}"]
     for command in (["fit", *config, *video, *short], ["test", *config, *video, *tested]):
-        subprocess.run([*own, *command], cwd=folder, capture_output=True, check=True, timeout=100)
+        done = lightning_a3c(*command, folder=folder)
+        assert done.returncode == 0, done.stderr
     return run

@@ -115,8 +115,12 @@ class FailingEnv(SeededLengthEnv):
 class SlowEnv(SeededLengthEnv):
     """Takes its time for each step."""
 
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+
     def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        time.sleep(0.7)
+        time.sleep(self.seconds)
         return super().step(action)
 
 

@@ -16,49 +16,43 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig
 from lightning_a3c.__main__ import main
 from lightning_a3c.learning.checkpoints import AtomicCheckpointIO
+from tests.command_line import lightning_a3c
 
-SIZE = 2_000_000
+SIZE = 500_000
 
 
 def save_again_and_again(path: Path) -> None:
+    """In a forked process, where PyTorch's threads do not exist: NumPy fills the tensors."""
     number = 0
     while True:
         number += 1
-        AtomicCheckpointIO().save_checkpoint({"weights": torch.full((SIZE,), number)}, path)
+        AtomicCheckpointIO().save_checkpoint({"weights": torch.from_numpy(np.full(SIZE, number))}, path)
 
 
 def test_a_process_killed_while_it_saves_leaves_a_whole_checkpoint_fifty_times(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     chance = random.Random(0)
-    context = multiprocessing.get_context("forkserver")
+    context = multiprocessing.get_context("fork")  # one from a server would import Lightning, fifty times
     killed_while_saving = 0
     for _ in range(50):
         process = context.Process(target=save_again_and_again, args=(path,))
+        started = path.stat().st_mtime_ns if path.exists() else 0
         process.start()
         deadline = time.monotonic() + 60
-        started = path.stat().st_mtime_ns if path.exists() else 0
         while not path.exists() or path.stat().st_mtime_ns == started:
             assert time.monotonic() < deadline
             time.sleep(0.001)
-        time.sleep(chance.uniform(0, 0.03))
+        time.sleep(chance.uniform(0, 0.01))
         process.kill()
         process.join()
         weights = torch.load(path, weights_only=True)["weights"]
         assert len(weights) == SIZE
         assert (weights == weights[0]).all()
-        killed_while_saving += len(list(tmp_path.glob(".*partial*"))) > 0
-        for partial in tmp_path.glob(".*partial*"):
+        partials = list(tmp_path.glob(".*partial*"))
+        killed_while_saving += len(partials) > 0
+        for partial in partials:
             partial.unlink()
     assert killed_while_saving > 5
-
-
-def test_what_a_killed_process_left_half_written_is_removed_by_later_saves(tmp_path: Path) -> None:
-    abandoned, under_way = tmp_path / ".epoch=1.partial-77.ckpt", tmp_path / ".epoch=2.partial-78.ckpt"
-    for partial in (abandoned, under_way):
-        partial.write_bytes(b"half")
-    os.utime(abandoned, (0, time.time() - 601))
-    AtomicCheckpointIO().save_checkpoint({}, tmp_path / "last.ckpt")
-    assert {file.name for file in tmp_path.iterdir()} == {"last.ckpt", under_way.name}
 
 
 class Malicious:
@@ -83,22 +77,21 @@ def test_a_malicious_checkpoint_is_refused_and_nothing_in_it_is_executed(tmp_pat
     assert [file.name for file in tmp_path.iterdir()] == ["stranger.ckpt"]
 
 
-def test_the_command_line_refuses_a_malicious_checkpoint_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_line_refuses_a_malicious_checkpoint_too(tmp_path: Path) -> None:
     path = tmp_path / "stranger.ckpt"
     torch.save({"state_dict": Malicious(tmp_path / "executed")}, path)
-    monkeypatch.setattr("sys.argv", ["lightning-a3c", "fit", "--data.num_workers=0", f"--ckpt_path={path}"])
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit, match=r"Weights only load failed"):
-        main()
+    refused = lightning_a3c("fit", "--data.num_workers=0", f"--ckpt_path={path}", folder=tmp_path)
+    assert refused.returncode == 1
+    assert "Weights only load failed" in refused.stderr
     assert [file.name for file in tmp_path.iterdir()] == ["stranger.ckpt"]
 
 
-def test_yaml_with_python_objects_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_yaml_with_python_objects_is_refused(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(f"data: !!python/object/apply:os.system ['touch {tmp_path / 'executed'}']")
-    monkeypatch.setattr("sys.argv", ["lightning-a3c", "fit", f"--config={config}"])
-    with pytest.raises(SystemExit):
-        main()
+    refused = lightning_a3c("fit", f"--config={config}", folder=tmp_path)
+    assert refused.returncode == 2
+    assert str(config) in refused.stderr
     assert [file.name for file in tmp_path.iterdir()] == ["config.yaml"]
 
 

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lightning_a3c.__main__ import main
+from tests.command_line import lightning_a3c
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -20,12 +21,6 @@ PONG = f"--config={ROOT / 'configs/pong_data_fast.yaml'}"
 @pytest.fixture(autouse=True)
 def no_arguments_of_pytest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["lightning-a3c"])
-
-
-def lightning_a3c(*args: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "lightning_a3c", *args], cwd=folder, capture_output=True, text=True, timeout=100
-    )
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=[path.stem for path in CONFIGS])
@@ -55,7 +50,6 @@ def test_the_seed_config_has_the_constants_of_the_seed() -> None:
     assert config["trainer"]["gradient_clip_val"] == 0.1
 
 
-@pytest.mark.timeout(300)
 def test_a_run_is_saved_resumed_validated_and_tested(tmp_path: Path) -> None:
     config = f"--config={ROOT / 'configs/cartpole_data.yaml'}"
     small = [config, "--data.num_workers=1", "--data.updates_per_epoch=20", "--data.eval_episodes=4"]
@@ -77,10 +71,10 @@ def test_a_run_is_saved_resumed_validated_and_tested(tmp_path: Path) -> None:
     assert resumed["global_step"] == 50
     assert resumed["progress"]["env_steps"] > saved["progress"]["env_steps"]
 
-    for command in ("validate", "test"):
+    for command, prefix in (("validate", "val"), ("test", "test")):
         done = lightning_a3c(command, *small, f"--ckpt_path={newest}", folder=tmp_path)
         assert done.returncode == 0, done.stderr
-        assert f"{command[:3] if command == 'validate' else 'test'}/return_mean" in done.stdout
+        assert f"{prefix}/return_mean" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -116,7 +110,8 @@ def test_bad_values_end_in_one_line_that_names_them(
 
 
 def test_more_than_one_learner_is_refused_before_a_second_process_starts(tmp_path: Path) -> None:
-    refused = lightning_a3c("fit", "--trainer.accelerator=cpu", "--trainer.devices=2", folder=tmp_path)
+    command = [sys.executable, "-m", "lightning_a3c", "fit", "--trainer.accelerator=cpu", "--trainer.devices=2"]
+    refused = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
     assert refused.returncode == 1
     message = "lightning-a3c: trainer.devices × trainer.num_nodes must be 1, got 2 × 1: there is one learner"
     assert refused.stderr.count(message) == 1
@@ -196,7 +191,7 @@ def test_a_missing_checkpoint_is_refused_before_anything_starts(tmp_path: Path) 
         main(["fit", f"--ckpt_path={tmp_path / 'no.ckpt'}"])
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(1, 64), st.integers(1, 8), st.floats(0, 1), st.floats(1e-6, 1, allow_subnormal=False), st.booleans())
 def test_values_given_on_the_command_line_come_back_from_the_printed_configuration(
     capsys: pytest.CaptureFixture[str], num_envs: int, messages: int, discount: float, lr: float, synchronous: bool

@@ -31,10 +31,18 @@ def test_plot_of_one_run_goes_into_its_folder(cartpole_run: Path, tmp_path: Path
     assert {path.name for path in folder.glob("curves.*")} == {"curves.png", "curves.svg"}
 
 
+class HasNoTime:
+    """A clock that waits for no frame."""
+
+    def tick(self, framerate: float) -> int:
+        return 0
+
+
 def test_play_opens_a_window_and_says_how_the_episodes_went(
     cartpole_run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    monkeypatch.setattr("pygame.time.Clock", HasNoTime)
     main(["play", "--ckpt_path", str(cartpole_run / "checkpoints/last.ckpt"), "--episodes", "2", "--greedy"])
     lines = capsys.readouterr().out.splitlines()
     assert len([line for line in lines if line.startswith("return ")]) == 2

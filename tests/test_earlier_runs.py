@@ -3,8 +3,6 @@
 import fcntl
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from lightning_a3c.learning.earlier_runs import file_names, set_aside
+from tests.command_line import Done, lightning_a3c
 
 SMALL = ["--data.num_workers=0", "--data.env.num_envs=2", "--data.micro_batch_size=8", "--data.batch_size=8"]
 SMALL += ["--trainer.logger=false", "--trainer.enable_model_summary=false"]
@@ -19,16 +18,14 @@ SMALL += ["--trainer.callbacks=pytorch_lightning.callbacks.ModelCheckpoint", "--
 SMALL += ["--trainer.callbacks.save_last=true"]
 
 
-def fit(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "lightning_a3c", "fit", *SMALL, *args]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=200)
+def fit(folder: Path, *args: str) -> Done:
+    return lightning_a3c("fit", *SMALL, *args, folder=folder)
 
 
 def updates(path: Path) -> int:
     return int(torch.load(path, weights_only=True)["global_step"])
 
 
-@pytest.mark.timeout(600)
 def test_a_fresh_run_sets_the_checkpoints_of_an_earlier_one_aside_and_a_resumed_one_does_not(tmp_path: Path) -> None:
     assert fit(tmp_path, "--trainer.max_steps=2").returncode == 0
     for name in ("mine.ckpt", "last.test.json", "last.test.mp4", "solved.ckpt", "notes.json"):
@@ -53,7 +50,6 @@ def test_a_fresh_run_sets_the_checkpoints_of_an_earlier_one_aside_and_a_resumed_
     assert there == {"earlier-1", "mine.ckpt", "notes.json", "last.ckpt", "epoch=0-step=4.ckpt"}
 
 
-@pytest.mark.timeout(300)
 def test_the_files_of_a_run_that_still_writes_are_left_alone(tmp_path: Path) -> None:
     folder = tmp_path / "ck"
     folder.mkdir()

@@ -1,5 +1,6 @@
 """Environments that misbehave are named with id, sub-environment and worker."""
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -135,7 +136,9 @@ def test_atari_is_named_as_a_whole() -> None:
 
 
 @pytest.mark.parametrize(("what", "call"), [("hang", "step"), ("slow reset", "reset")])
-def test_an_environment_that_hangs_or_resets_slowly_is_named_with_its_worker(what: str, call: str) -> None:
+def test_an_environment_that_hangs_or_resets_slowly_is_named_with_its_worker(
+    what: str, call: str, hurry: Callable[[float], None]
+) -> None:
     env = EnvConfig("tests.scripted:Misbehaving-v0", num_envs=2, kwargs={"what": what, "at": 30})
     patience = Supervision(max_restarts=0, timeout=15)
     data = CollectorDataModule(
@@ -151,8 +154,11 @@ def test_an_environment_that_hangs_or_resets_slowly_is_named_with_its_worker(wha
         rf"collector 0 \(process \d+\) hangs: it did nothing for 15 s and is in {call} of "
         r"tests.scripted:Misbehaving-v0, sub-environment \d"
     )
+    batches = iter(stream)
+    next(batches)
+    hurry(10)
     with pytest.raises(WorkerError, match=expected):
-        for _ in stream:
+        for _ in batches:
             pass
     stream.close()
 
