@@ -1,0 +1,228 @@
+"""Training on every action and observation space: what is learned, kept, resumed and refused."""
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from gymnasium import spaces
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig
+from lightning_a3c.learning.module import CheckpointMismatch
+from lightning_a3c.rl.agent_network import AgentNetwork
+
+SPACES: dict[str, spaces.Space] = {
+    "Discrete": spaces.Discrete(3, start=-1),
+    "Box": spaces.Box(-1, 1, (2,), np.float32),
+    "MultiDiscrete": spaces.MultiDiscrete([2, 3]),
+    "MultiBinary": spaces.MultiBinary(3),
+    "Dict": spaces.Dict(a=spaces.Discrete(2), b=spaces.Box(-1, 1, (1,), np.float32)),
+    "Tuple": spaces.Tuple((spaces.Discrete(3), spaces.MultiBinary(2))),
+}
+
+
+class Identity(gymnasium.Env):
+    """Ten steps; the reward of each is 1 less the mean distance of the action from the observation."""
+
+    def __init__(self, kind: str) -> None:
+        self.action_space = SPACES[kind]
+        self.observation_space = self.action_space
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        if seed is not None:
+            self.action_space.seed(seed)
+        self.steps = 0
+        return self._show(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        taken, wanted = (spaces.flatten(self.action_space, value).astype(float) for value in (action, self.wanted))
+        self.steps += 1
+        return self._show(), 1 - np.abs(taken - wanted).mean(), False, self.steps >= 10, {}
+
+    def _show(self) -> Any:
+        self.wanted = self.action_space.sample()
+        return self.wanted
+
+
+class Masked(gymnasium.Env):
+    """Of three actions two are allowed; to take the third is an error."""
+
+    observation_space, action_space = spaces.Box(-1, 1, (2,), np.float32), spaces.Discrete(3)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.steps = 0
+        return self._show()
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        assert self.mask[action], "a masked action was taken"
+        self.steps += 1
+        observation, info = self._show()
+        return observation, float(action), self.steps >= 5, False, info
+
+    def _show(self) -> tuple[Any, dict[str, Any]]:
+        self.mask = np.ones(3, bool)
+        self.mask[self.np_random.integers(3)] = False
+        return self.np_random.uniform(-1, 1, 2).astype(np.float32), {"action_mask": self.mask}
+
+    def action_masks(self) -> np.ndarray:
+        return self.mask
+
+
+for _kind in SPACES:
+    gymnasium.register(f"Identity{_kind}-v0", entry_point=Identity, kwargs={"kind": _kind})
+gymnasium.register("Masked-v0", entry_point=Masked)
+
+
+def stream(env: EnvConfig, **options: Any) -> CollectorDataModule:
+    defaults = {"num_workers": 0, "batch_size": 64, "micro_batch_size": 32, "n_steps": 1, "discount": 0.0, "seed": 1}
+    return CollectorDataModule(env, **defaults | options)
+
+
+def fit(
+    module: A3CModule,
+    data: CollectorDataModule,
+    updates: int,
+    folder: Path,
+    ckpt_path: str | None = None,
+    **options: Any,
+) -> pl.Trainer:
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = pl.Trainer(max_steps=updates, accelerator="cpu", default_root_dir=folder, **quiet | options)
+    trainer.fit(module, datamodule=data, ckpt_path=ckpt_path)
+    return trainer
+
+
+def agent(data: CollectorDataModule, **options: Any) -> A3CModule:
+    torch.manual_seed(0)
+    adam = {"class_path": "torch.optim.Adam", "init_args": {"lr": 3e-3}}
+    return A3CModule.for_data(data, orthogonal=True, optimizer=adam, **options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["data", "gradient"])
+@pytest.mark.parametrize("kind", SPACES)
+def test_the_identity_is_learned(kind: str, mode: str, tmp_path: Path) -> None:
+    data = stream(EnvConfig(f"Identity{kind}-v0", num_envs=8))
+    module = agent(data, mode=mode)
+    fit(module, data, 600, tmp_path, enable_checkpointing=False)
+    assert module.progress.mean_return > (8 if "Box" in kind or kind == "Dict" else 9.5)
+
+
+@pytest.mark.parametrize("mode", ["data", "gradient"])
+@pytest.mark.parametrize(
+    "env",
+    [
+        EnvConfig("IdentityBox-v0", num_envs=4),
+        EnvConfig("IdentityDict-v0", num_envs=4),
+        EnvConfig("Masked-v0", num_envs=4, action_mask="info"),
+    ],
+    ids=["Box", "Dict", "masked"],
+)
+def test_synchronous_runs_are_equal_and_resume_exactly(env: EnvConfig, mode: str, tmp_path: Path) -> None:
+    def run(updates: int, ckpt_path: str | None = None) -> tuple[A3CModule, str]:
+        data = stream(env, synchronous=True, micro_batch_size=8, batch_size=16, updates_per_epoch=4, n_steps=2)
+        module = agent(data, mode=mode, normalize_observations=True, normalize_rewards=True)
+        trainer = fit(module, data, updates, tmp_path, ckpt_path, enable_checkpointing=False)
+        trainer.save_checkpoint(tmp_path / f"{updates}.ckpt")
+        return module, str(tmp_path / f"{updates}.ckpt")
+
+    first, _ = run(13)
+    second, _ = run(13)
+    _, half = run(6)
+    resumed, _ = run(13, ckpt_path=half)
+    for other in (second, resumed):
+        for name, tensor in first.state_dict().items():
+            assert torch.equal(tensor, other.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("source", ["info", "action_masks()"])
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_masked_actions_are_taken_neither_in_training_nor_in_tests(
+    source: str, num_workers: int, tmp_path: Path
+) -> None:
+    data = stream(EnvConfig("Masked-v0", num_envs=4, action_mask=source), num_workers=num_workers, eval_episodes=5)
+    module = agent(data)
+    trainer = fit(module, data, 5, tmp_path, enable_checkpointing=False)
+    trainer.test(module, datamodule=data, verbose=False)
+
+
+def test_a_mask_that_allows_nothing_names_the_sub_environment() -> None:
+    class Stuck(Masked):
+        def _show(self) -> tuple[Any, dict[str, Any]]:
+            return super()._show()[0], {"action_mask": np.zeros(3, bool)}
+
+    gymnasium.register("Stuck-v0", entry_point=Stuck)
+    with pytest.raises(ValueError, match="'Stuck-v0': the action mask allows no action after reset"):
+        CollectorDataModule(EnvConfig("Stuck-v0", action_mask="info"))
+    del gymnasium.registry["Stuck-v0"]
+
+
+def test_an_agent_acts_on_a_dict_of_tensors_in_the_environments_units() -> None:
+    module = agent(stream(EnvConfig("IdentityDict-v0")))
+    assert isinstance(module.net, AgentNetwork)
+    actions = module.act({"a": torch.zeros(3, 2), "b": torch.zeros(3, 1)})
+    assert actions.shape == (3, 2)
+    starts = agent(stream(EnvConfig("IdentityDiscrete-v0"))).act(torch.zeros(50, 3))
+    assert set(starts.tolist()) == {-1, 0, 1}
+    assert agent(stream(EnvConfig("Pendulum-v1"))).act(torch.zeros(2, 3)).shape == (2, 1)
+
+
+def test_statistics_are_pooled_kept_and_used_without_training(tmp_path: Path) -> None:
+    data = stream(EnvConfig("Pendulum-v1", num_envs=4), num_workers=2)
+    module = agent(data, normalize_observations=True, normalize_rewards=True)
+    trainer = fit(module, data, 6, tmp_path, enable_checkpointing=False)
+    assert isinstance(module.net, AgentNetwork)
+    moments = module.net.observation_moments
+    assert moments is not None
+    assert int(moments.count) == 5 * 64  # those of the last batch would come with the next version
+    assert float(module.net.reward_scale) != 1
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    loaded = A3CModule.load_from_checkpoint(tmp_path / "a.ckpt")
+    observation = torch.tensor([[0.5, -0.5, 3.0]])
+    torch.testing.assert_close(loaded.eval()(observation), module.eval()(observation))
+    before = loaded.net.observation_moments.mean.clone()
+    loaded.train()(observation)
+    assert torch.equal(before, loaded.net.observation_moments.mean)
+
+
+def test_a_checkpoint_of_another_action_space_is_refused(tmp_path: Path) -> None:
+    box, binary = stream(EnvConfig("IdentityBox-v0")), stream(EnvConfig("IdentityMultiBinary-v0"))
+    fit(agent(box), box, 1, tmp_path, enable_checkpointing=False).save_checkpoint(tmp_path / "box.ckpt")
+    with pytest.raises(CheckpointMismatch, match="trained with actions and observations"):
+        fit(agent(binary), binary, 2, tmp_path, str(tmp_path / "box.ckpt"), enable_checkpointing=False)
+    with pytest.raises(MisconfigurationException, match="the module was made for spaces"):
+        fit(agent(box), binary, 1, tmp_path)
+
+
+def test_wrappers_of_the_config_are_part_of_the_task(tmp_path: Path) -> None:
+    limit = {"class_path": "gymnasium.wrappers.TimeLimit", "init_args": {"max_episode_steps": 3}}
+    data = stream(EnvConfig("IdentityBox-v0", num_envs=2, wrappers=[limit]), eval_episodes=4)
+    module = agent(data)
+    trainer = fit(module, data, 2, tmp_path, enable_checkpointing=False)
+    assert set(module.progress.lengths) == {3}
+    assert module.hparams["task"]["wrappers"] == [limit]
+    assert trainer.test(module, datamodule=data, verbose=False)[0]["test/length_max"] == 3
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "reason"),
+    [
+        ({"class_path": "gymnasium.wrappers.TimeLimt"}, "cannot be imported"),
+        ({"class_path": "gymnasium.wrappers.TimeLimit", "init_args": {"steps": 3}}, "cannot be built with"),
+        ("TimeLimit", "must be"),
+    ],
+)
+def test_a_wrapper_that_cannot_be_had_is_refused_by_its_place(wrapper: Any, reason: str) -> None:
+    with pytest.raises(ValueError, match=rf"env.wrappers\[0\].*{reason}"):
+        CollectorDataModule(EnvConfig("CartPole-v1", wrappers=[wrapper]))
+
+
+def test_normalising_bytes_is_refused() -> None:
+    with pytest.raises(ValueError, match="normalize_observations needs float observations"):
+        A3CModule((4, 84, 84), 6, task={"observation_dtype": "uint8"}, normalize_observations=True)
