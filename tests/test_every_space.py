@@ -226,3 +226,13 @@ def test_a_wrapper_that_cannot_be_had_is_refused_by_its_place(wrapper: Any, reas
 def test_normalising_bytes_is_refused() -> None:
     with pytest.raises(ValueError, match="normalize_observations needs float observations"):
         A3CModule((4, 84, 84), 6, task={"observation_dtype": "uint8"}, normalize_observations=True)
+
+
+def test_one_observation_unpacks_like_many() -> None:
+    module = agent(stream(EnvConfig("Masked-v0", action_mask="info")))
+    assert isinstance(module.net, AgentNetwork)
+    packed = torch.randint(0, 2, (3, 2 * 4 + 3), dtype=torch.uint8)
+    whole = module.net.unpack(packed)
+    for index in range(3):
+        for name, part in module.net.unpack(packed[index : index + 1]).items():
+            assert torch.equal(part[0], whole[name][index])

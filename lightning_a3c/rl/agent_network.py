@@ -104,7 +104,9 @@ class AgentNetwork(nn.Module):
             return observations
         sizes = [part.num_bytes for part in self.parts]
         return {
-            part.name: piece.contiguous().view(getattr(torch, part.dtype)).view(len(piece), *part.shape)
+            part.name: piece.clone(memory_format=torch.contiguous_format)
+            .view(getattr(torch, part.dtype))
+            .view(len(piece), *part.shape)
             for part, piece in zip(self.parts, torch.split(observations, sizes, dim=1), strict=True)
         }
 
