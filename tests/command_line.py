@@ -16,6 +16,11 @@ from unittest import mock
 from lightning_a3c.__main__ import main
 
 LIGHTNING_LOG = "pytorch_lightning"
+HANDLERS = {  # of a new process
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: signal.SIG_DFL,
+    signal.SIGUSR1: signal.SIG_DFL,
+}
 
 
 class Done(NamedTuple):
@@ -45,8 +50,7 @@ def lightning_a3c(*args: str, folder: Path) -> Done:
 @contextlib.contextmanager
 def _process_restored() -> Iterator[None]:
     argv, path, excepthook = sys.argv, [*sys.path], threading.excepthook
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    handlers = {number: signal.signal(number, handler) for number, handler in HANDLERS.items()}
     with mock.patch.dict(os.environ), warnings.catch_warnings():
         warnings.simplefilter("default")
         warnings.showwarning = _print_warning  # rather than raise it, as pytest would

@@ -7,11 +7,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.command_line import lightning_a3c
 
 SHARED_MEMORY = Path("/dev/shm")
 EXIT_SECONDS = 5.0  # for processes that have been told to end
+
+# networks here are small, and on a busy machine threads of PyTorch wait for each other most of the time
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # in programs that tests start
 
 # one import of torch for all the processes that tests start
 multiprocessing.get_context("forkserver").set_forkserver_preload(["lightning_a3c.collection.processes.preload"])

@@ -62,12 +62,9 @@ from contextlib import closing
 
 
 def collect(num_workers):
-    from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig
+    from tests.streams import small_stream
 
-    data = CollectorDataModule(
-        EnvConfig(num_envs=2), num_workers=num_workers, micro_batch_size=16, batch_size=32, updates_per_epoch=2
-    )
-    with closing(data.dataset(A3CModule.for_data(data).net)) as stream:
+    with closing(small_stream(num_workers=num_workers)) as stream:
         return len(list(stream))
 
 
@@ -75,7 +72,8 @@ def variable(queue):
     queue.put(os.environ.get("OMP_NUM_THREADS"))
 
 
-def sleep():
+def sleep(queue):
+    queue.put("asleep")
     time.sleep(100)
 
 
@@ -122,9 +120,9 @@ OTHERS = """
     process.start()
     print(queue.get())
     process.join()
-    process = context.Process(target=sleep)
+    process = context.Process(target=sleep, args=(queue,))
     process.start()
-    time.sleep(1)
+    queue.get()
     process.terminate()
     process.join(10)
     print(process.exitcode)

@@ -3,6 +3,7 @@
 import gc
 import io
 import logging
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import redirect_stderr
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import pytorch_lightning as pl
@@ -31,7 +32,9 @@ from lightning_a3c import (
     StopOnSignal,
     StopWhenSolved,
 )
+from lightning_a3c.learning.module import CheckpointMismatch
 from lightning_a3c.learning.non_finite import NonFiniteLoss
+from tests.command_line import lightning_a3c
 
 MODES = ["data", "gradient"]
 GRADIENT_ONLY = ["worker_grad_norm", "dropped_gradients"]
@@ -40,7 +43,7 @@ GRADIENT_ONLY = ["worker_grad_norm", "dropped_gradients"]
 def data(**changes: object) -> CollectorDataModule:
     values = {
         "env": EnvConfig("CartPole-v1", num_envs=4),
-        "num_workers": 2,
+        "num_workers": 0,
         "micro_batch_size": 16,
         "batch_size": 32,
         "updates_per_epoch": 10,
@@ -65,7 +68,7 @@ def trainer(mode: str, folder: Path, *callbacks: pl.Callback, **changes: object)
 
 @pytest.mark.parametrize("mode", MODES)
 def test_an_update_is_a_global_step_and_moves_the_weights(mode: str, tmp_path: Path) -> None:
-    stream = data()
+    stream = data(num_workers=2)
     module = A3CModule.for_data(stream, mode=mode)
     before = [parameter.clone() for parameter in module.parameters()]
     run = trainer(mode, tmp_path)
@@ -91,27 +94,25 @@ def test_every_documented_metric_is_logged(mode: str, tmp_path: Path) -> None:
     assert [name for name in logged if f"`{name}`" not in documented] == []
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_a_resumed_run_continues_optimizer_counters_and_window(mode: str, tmp_path: Path) -> None:
-    checkpoint = tmp_path / "a.ckpt"
-    stream = data()
+@pytest.mark.parametrize(("mode", "num_workers"), [("data", 0), ("gradient", 0), ("data", 2)])
+def test_a_resumed_run_continues_optimizer_counters_and_window(mode: str, num_workers: int, tmp_path: Path) -> None:
+    stream = data(num_workers=num_workers)
     module = A3CModule.for_data(stream, mode=mode)
     run = trainer(mode, tmp_path)
     run.fit(module, datamodule=stream)
-    run.save_checkpoint(checkpoint)
+    run.save_checkpoint(tmp_path / "a.ckpt")
     saved = module.progress.state_dict()
+    assert 0 < len(saved["returns"]) < 90  # the window has room for what the next update adds
 
-    resumed = A3CModule.for_data(data(), mode=mode)
+    stream = data(num_workers=num_workers)
+    resumed = A3CModule.for_data(stream, mode=mode)
     again = trainer(mode, tmp_path, max_steps=26)
-    again.fit(resumed, datamodule=data(), ckpt_path=checkpoint, weights_only=True)
+    again.fit(resumed, datamodule=stream, ckpt_path=tmp_path / "a.ckpt", weights_only=True)
     assert again.global_step == 26
-    assert resumed.progress.env_steps > saved["env_steps"]
-    assert resumed.progress.env_steps <= saved["env_steps"] + 3 * 32
+    assert saved["env_steps"] < resumed.progress.env_steps <= saved["env_steps"] + 3 * 32
     assert resumed.progress.episodes >= saved["episodes"]
-    joined = saved["returns"] + list(resumed.progress.returns)
-    assert list(resumed.progress.returns)[: len(saved["returns"])] == saved["returns"] or len(joined) > 100
-    steps = {int(state["step"]) for state in again.optimizers[0].state.values()}
-    assert steps == {26}
+    assert list(resumed.progress.returns)[: len(saved["returns"])] == saved["returns"]
+    assert {int(state["step"]) for state in again.optimizers[0].state.values()} == {26}
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -158,51 +159,56 @@ def test_test_logs_statistics_of_return_and_length(tmp_path: Path) -> None:
     assert metrics["test/return_mean"] <= metrics["test/return_mean_high"] <= metrics["test/return_max"]
 
 
-def test_a_checkpoint_opens_without_executing_code_and_acts(tmp_path: Path) -> None:
+class Trained(NamedTuple):
+    """A module after one update, and its checkpoint."""
+
+    module: A3CModule
+    checkpoint: Path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """For tests that only read it."""
+    folder = tmp_path_factory.mktemp("trained")
     stream = data()
-    run = trainer("data", tmp_path, max_steps=1)
     module = A3CModule.for_data(stream)
+    run = trainer("data", folder, max_steps=1)
     run.fit(module, datamodule=stream)
-    run.save_checkpoint(tmp_path / "a.ckpt")
-    content = torch.load(tmp_path / "a.ckpt", weights_only=True)
+    run.save_checkpoint(folder / "a.ckpt")
+    return Trained(module, folder / "a.ckpt")
+
+
+def test_a_checkpoint_opens_without_executing_code_and_acts(trained: Trained) -> None:
+    content = torch.load(trained.checkpoint, weights_only=True)
     assert content["hyper_parameters"]["task"]["env_id"] == "CartPole-v1"
-    loaded = A3CModule.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
+    loaded = A3CModule.load_from_checkpoint(trained.checkpoint, weights_only=True)
     observations = torch.randn(7, 4)
-    assert torch.equal(loaded(observations)[0], module(observations)[0])
+    assert torch.equal(loaded(observations)[0], trained.module(observations)[0])
     assert loaded.act(observations, greedy=True).shape == (7,)
 
 
-def test_a_checkpoint_of_another_environment_is_refused_by_name(tmp_path: Path) -> None:
-    stream = data()
-    run = trainer("data", tmp_path, max_steps=1)
-    run.fit(A3CModule.for_data(stream), datamodule=stream)
-    run.save_checkpoint(tmp_path / "a.ckpt")
+def test_a_checkpoint_of_another_environment_is_refused_by_name(trained: Trained, tmp_path: Path) -> None:
     other = data(env=EnvConfig("Acrobot-v1", num_envs=4))
-    with pytest.raises(ValueError, match=r"trained with observation_shape .*4.* this run has .*6"):
-        trainer("data", tmp_path).fit(A3CModule.for_data(other), datamodule=other, ckpt_path=tmp_path / "a.ckpt")
+    with pytest.raises(CheckpointMismatch, match=r"trained with observation_shape .*4.* this run has .*6"):
+        trainer("data", tmp_path).fit(A3CModule.for_data(other), datamodule=other, ckpt_path=trained.checkpoint)
 
 
-def test_a_checkpoint_of_another_network_is_refused_by_name(tmp_path: Path) -> None:
-    stream = data()
-    run = trainer("data", tmp_path, max_steps=1)
-    run.fit(A3CModule.for_data(stream), datamodule=stream)
-    run.save_checkpoint(tmp_path / "a.ckpt")
+def test_a_checkpoint_of_another_network_is_refused_by_name(trained: Trained, tmp_path: Path) -> None:
     network = {"class_path": "lightning_a3c.rl.networks.MLP", "init_args": {"hidden_sizes": [8]}}
-    with pytest.raises(ValueError, match="holds another network than MLP as configured here"):
-        trainer("data", tmp_path).fit(
-            A3CModule.for_data(data(), network=network), datamodule=data(), ckpt_path=tmp_path / "a.ckpt"
-        )
+    module = A3CModule.for_data(data(), network=network)
+    with pytest.raises(CheckpointMismatch, match="holds another network than MLP as configured here"):
+        trainer("data", tmp_path).fit(module, datamodule=data(), ckpt_path=trained.checkpoint)
 
 
 def test_training_stops_after_the_env_steps_asked_for(tmp_path: Path) -> None:
-    stream = data(num_workers=0)
+    stream = data()
     module = A3CModule.for_data(stream)
     trainer("data", tmp_path, StopAfterEnvSteps(500), max_steps=-1, max_epochs=-1).fit(module, datamodule=stream)
     assert 500 <= module.progress.env_steps < 500 + 2 * 32
 
 
 def test_solved_needs_a_hundred_episodes_and_saves_a_checkpoint(tmp_path: Path) -> None:
-    stream = data(num_workers=0)
+    stream = data()
     module = A3CModule.for_data(stream)
     trainer("data", tmp_path, StopWhenSolved(bound=5), max_steps=2000).fit(module, datamodule=stream)
     assert 100 <= module.progress.episodes < 110
@@ -216,7 +222,7 @@ def test_an_exception_in_training_ends_the_workers_and_leaves_a_checkpoint(tmp_p
                 raise RuntimeError("broken on purpose")
 
     checkpoint = ModelCheckpoint(dirpath=tmp_path, save_last=True, save_on_exception=True)
-    stream = data()
+    stream = data(num_workers=2)
     with pytest.raises(RuntimeError, match="broken on purpose"):
         trainer("data", tmp_path, Breaks(), checkpoint).fit(A3CModule.for_data(stream), datamodule=stream)
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 7
@@ -231,7 +237,7 @@ def test_gradients_are_clipped_as_the_trainer_says(algorithm: str, order: float,
             norms.append(float(torch.cat([p.grad.flatten() for p in module.parameters()]).norm(order)))
 
     clip = {"gradient_clip_val": 1e-3, "gradient_clip_algorithm": algorithm}
-    stream = data(num_workers=0)
+    stream = data()
     trainer("data", tmp_path, Watch(), max_steps=3, **clip).fit(A3CModule.for_data(stream), datamodule=stream)
     assert norms == pytest.approx([1e-3] * 3, rel=1e-3)
 
@@ -252,7 +258,7 @@ def test_an_update_with_a_gradient_that_is_not_finite_is_skipped_and_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poison(monkeypatch, {2, 3, 7})
-    stream = data(num_workers=0)
+    stream = data()
     module = A3CModule.for_data(stream, max_skipped_in_a_row=3)
     run = trainer("data", tmp_path, max_steps=10)
     run.fit(module, datamodule=stream)
@@ -265,10 +271,10 @@ def test_too_many_skipped_updates_in_a_row_end_training_with_the_last_good_weigh
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poison(monkeypatch, {4, 5, 6})
-    stream = data(num_workers=0)
+    stream = data()
     module = A3CModule.for_data(stream, max_skipped_in_a_row=3)
     checkpoint = ModelCheckpoint(dirpath=tmp_path, save_last=True, save_on_exception=True)
-    with pytest.raises(NonFiniteLoss, match=r"3 updates in a row had the gradient norm nan; .*lower the learning rate"):
+    with pytest.raises(NonFiniteLoss, match=r"3 in a row: .*gradient norm nan; .*lower the learning rate"):
         trainer("data", tmp_path, checkpoint, max_steps=10).fit(module, datamodule=stream)
     saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert {int(state["step"]) for state in saved["optimizer_states"][0]["state"].values()} == {4}
@@ -307,7 +313,7 @@ class LogsToInterrupting(pl.Callback):
 
 
 def test_sigterm_in_the_middle_of_a_log_line_ends_training(tmp_path: Path) -> None:
-    stream = data(num_workers=0)
+    stream = data()
     module = A3CModule.for_data(stream)
     callback = LogsToInterrupting()
     with pytest.raises(SIGTERMException):
@@ -315,15 +321,50 @@ def test_sigterm_in_the_middle_of_a_log_line_ends_training(tmp_path: Path) -> No
     assert callback.raw.signals == 1
 
 
-@pytest.mark.parametrize("send", [os.kill, os.killpg])  # terminals and schedulers send to the whole group
+class Sends(pl.Callback):
+    """Sends a signal to its own process after the third update."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: object) -> None:
+        if trainer.global_step == 3:
+            os.kill(os.getpid(), self.number)
+
+
+def endless(folder: Path, *callbacks: str) -> list[str]:
+    """Arguments of a run without end that leaves a checkpoint when it is interrupted."""
+    saves = f"{{dirpath: {folder}, save_last: true, save_on_exception: true}}"
+    saver = f"{{class_path: pytorch_lightning.callbacks.ModelCheckpoint, init_args: {saves}}}"
+    options = ["--trainer.max_epochs=-1", "--trainer.logger=false", "--data.num_workers=2"]
+    return ["fit", *options, f"--trainer.callbacks=[{', '.join([saver, *callbacks])}]"]
+
+
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_ends_everything_and_leaves_a_checkpoint(
+def test_a_signal_ends_the_command_line_with_its_code_and_leaves_a_checkpoint(
+    sent: signal.Signals, tmp_path: Path
+) -> None:
+    sends = f"{{class_path: tests.test_training.Sends, init_args: {{number: {int(sent)}}}}}"
+    done = lightning_a3c(*endless(tmp_path, sends), folder=tmp_path)
+    assert done.returncode == 128 + sent, done.stderr
+    assert "Traceback" not in done.stderr
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 3
+
+
+OTHER_SIGNALS = [  # they share their handler with the first
+    pytest.param(sent, send, marks=pytest.mark.slow)
+    for sent in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    for send in (os.kill, os.killpg)
+    if (sent, send) != (signal.SIGINT, os.killpg)
+]
+
+
+@pytest.mark.parametrize(("sent", "send"), [(signal.SIGINT, os.killpg), *OTHER_SIGNALS])
+def test_a_signal_to_the_whole_group_or_the_learner_alone_ends_every_process(
     sent: signal.Signals, send: Callable[[int, int], None], tmp_path: Path
 ) -> None:
-    checkpoint = f"{{dirpath: {tmp_path}, save_last: true, save_on_exception: true}}"
-    command = [sys.executable, "-m", "lightning_a3c", "fit", "--trainer.max_epochs=-1", "--trainer.logger=false"]
-    command += ["--trainer.callbacks=pytorch_lightning.callbacks.ModelCheckpoint"]
-    command += [f"--trainer.callbacks.init_args={checkpoint}", "--data.num_workers=2"]
+    # terminals and schedulers send to the whole group
+    command = [sys.executable, "-m", "lightning_a3c", *endless(tmp_path)]
     # a shell's background job is born with Ctrl-C ignored, and so would its children be
     own_handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     run = subprocess.Popen(
@@ -401,28 +442,28 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
     assert len(workers) == 1
 
 
-def test_sigterm_is_heard_while_no_worker_sends_anything(tmp_path: Path) -> None:
-    checkpoint = f"{{dirpath: {tmp_path}, save_last: true, save_on_exception: true}}"
-    command = [sys.executable, "-m", "lightning_a3c", "fit", "--trainer.max_epochs=-1", "--trainer.logger=false"]
-    command += ["--trainer.callbacks=pytorch_lightning.callbacks.ModelCheckpoint"]
-    command += [f"--trainer.callbacks.init_args={checkpoint}", "--data.num_workers=2"]
-    run = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    try:
-        assert run.stderr is not None
-        next(line for line in run.stderr if "updates" in line)
-        workers = [worker for helper in children_of(run.pid) for worker in children_of(helper)]
-        for worker in workers:
-            os.kill(worker, signal.SIGSTOP)
-        time.sleep(1)
-        run.send_signal(signal.SIGTERM)
-        run.stderr.read()
-        assert run.wait(timeout=10) == 128 + signal.SIGTERM
-    finally:
-        run.kill()
-        run.communicate()
-    assert len(workers) == 2
-    assert all(gone(pid) for pid in workers)
-    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] > 0
+class StopsWorkers(pl.Callback):
+    """Stops all workers after the third update; SIGTERM comes while the learner waits for them."""
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: object) -> None:
+        if trainer.global_step == 3:
+            workers = multiprocessing.active_children()
+            assert len(workers) == 2
+            for worker in workers:
+                os.kill(worker.pid, signal.SIGSTOP)
+            threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+
+
+def test_sigterm_is_heard_while_no_worker_sends_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning_a3c.collection.processes.pool._PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("lightning_a3c.collection.processes.pool._STOP_SECONDS", 0.1)
+    saves = ModelCheckpoint(tmp_path, save_last=True, save_on_exception=True)
+    stream = data(num_workers=2)
+    with pytest.raises(SIGTERMException):
+        trainer("data", tmp_path, saves, StopsWorkers(), max_steps=-1, max_epochs=-1).fit(
+            A3CModule.for_data(stream), datamodule=stream
+        )
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] >= 3
 
 
 def children_of(pid: int) -> list[int]:
@@ -470,18 +511,18 @@ def test_three_fits_at_once_all_train_and_leave_the_process_as_it_was(
     made = {}
 
     def fit(number: int, mode: str, updates: int) -> None:
-        played = data(seed=number)
+        played = data(num_workers=2, seed=number)
         module = A3CModule.for_data(played, mode=mode)
         own = trainer(mode, tmp_path, max_steps=updates)
         own.fit(module, datamodule=played)
         made[number] = own.global_step
 
-    fits = [threading.Thread(target=fit, args=args) for args in ((0, "data", 20), (1, "gradient", 40), (2, "data", 60))]
+    fits = [threading.Thread(target=fit, args=args) for args in ((0, "data", 10), (1, "gradient", 20), (2, "data", 30))]
     for thread in fits:
         thread.start()
     for thread in fits:
         thread.join()
-    assert made == {0: 20, 1: 40, 2: 60}
+    assert made == {0: 10, 1: 20, 2: 30}
     assert process_state() == before
 
 
