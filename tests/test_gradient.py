@@ -128,7 +128,12 @@ def module_and_batch(*gradients: float, frozen: bool = False) -> tuple[A3CModule
         worker=torch.arange(k),
     )
     report = RolloutStats(
-        torch.ones(k, dtype=torch.int64), torch.ones(k, dtype=torch.int64), torch.zeros(k), torch.zeros(k)
+        torch.ones(k, dtype=torch.int64),
+        torch.ones(k, dtype=torch.int64),
+        torch.zeros(k),
+        torch.zeros(k),
+        torch.zeros(k, 2, 0),
+        torch.zeros(k, 3),
     )
     return module, Batch(payload, report, torch.zeros(k), torch.zeros(1), torch.zeros(1))
 

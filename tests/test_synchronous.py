@@ -177,7 +177,7 @@ def test_a_failing_worker_ends_the_run_and_says_why_it_is_not_replaced() -> None
     )
     dataset = stream.dataset(A3CModule.for_data(stream).net)
     with pytest.raises(
-        WorkerError, match=r"(?s)broke on purpose.*No other worker can replace it with data.synchronous"
+        WorkerError, match=r"(?s)broke on purpose.*With data.synchronous a replacement would change the result"
     ):
         list(dataset)
     dataset.close()
