@@ -83,7 +83,8 @@ def test_a_run_is_saved_resumed_validated_and_tested(tmp_path: Path) -> None:
         (["--data.n_steps=0"], "data.n_steps must be >= 1, got 0"),
         (["--data.discount=2"], "data.discount must be in [0, 1], got 2.0"),
         (["--data.env.id=PongNoFrameskp-v4"], "did you mean PongNoFrameskip-v4"),
-        (["--data.env.id=Pendulum-v1"], "only Discrete is supported yet"),
+        (["--data.env.action_mask=info"], "the action mask is missing"),
+        (["--data.env.id=Pendulum-v1", "--data.env.action_mask=info"], "needs Discrete or MultiDiscrete actions"),
         (["--network=torch.nn.Identity"], "network Identity does not turn float32 observations"),
         ([PONG, "--network.init_args.background=300"], "background must be a grey level in 0 … 255, got 300.0"),
         ([PONG, "--network.init_args.widths=[16, 32]"], "needs three widths and a hidden_size of at least 1, got [16"),
@@ -130,7 +131,10 @@ UNSET = {"observation_bounds": None}  # the data's
             ["--network.init_args.widths=[4, 8, 8]"],
             {"widths": [4, 8, 8], "hidden_size": 256, "background": 87.0} | UNSET,
         ),
-        (["--network=lightning_a3c.rl.networks.MLP"], {"hidden_sizes": [64, 64]} | UNSET),
+        (
+            ["--network=lightning_a3c.rl.networks.MLP"],
+            {"hidden_sizes": [64, 64], "activation": "Tanh", "layer_norm": False, "shared": False} | UNSET,
+        ),
         (["--network=null"], None),
     ],
 )
