@@ -339,7 +339,7 @@ def test_what_is_played_does_not_depend_on_threads():
     alone, together = (make_vector_env(EnvConfig("BreakoutNoFrameskip-v4", 5, num_threads=n)) for n in (1, 3))
     np.testing.assert_array_equal(alone.reset(seed=1)[0], together.reset(seed=1)[0])
     actions = np.random.default_rng(0)
-    for _ in range(200):
+    for _ in range(60):
         chosen = actions.integers(4, size=5)
         for own, theirs in zip(alone.step(chosen)[:4], together.step(chosen)[:4], strict=True):
             np.testing.assert_array_equal(own, theirs)

@@ -101,7 +101,7 @@ def test_auto_takes_the_gpu_unless_many_workers_only_act(num_workers: int, sends
 
 @pytest.mark.parametrize("mode", ["data", "gradient"])
 def test_a_learner_on_the_cpu_pins_no_memory(mode: str) -> None:
-    _, watch = train(mode, data(), accelerator="cpu")
+    _, watch = train(mode, data(num_workers=0), accelerator="cpu")
     assert watch.devices == {"cpu"}
     assert not watch.pins
 
@@ -113,7 +113,7 @@ def test_a_learner_on_the_cpu_pins_no_memory(mode: str) -> None:
 def test_only_what_is_computed_with_travels_to_the_learners_device(
     make_payload: MakePayload | None, travel: set[str]
 ) -> None:
-    stream = data()
+    stream = data(num_workers=0)
     with closing(stream.dataset(A3CModule.for_data(stream).net, make_payload=make_payload)) as dataset:
         batch = next(iter(dataset))
     moved = stream.transfer_batch_to_device(batch, torch.device("meta"), 0)

@@ -34,7 +34,7 @@ def end_of_heap(keep: bool) -> tuple[float, float]:
 
 def test_blocks_of_an_update_come_from_the_heap_and_stay_there_when_freed() -> None:
     full, freed = end_of_heap(keep=True)
-    assert full >= 60
+    assert full > 59  # a part of the first block may have been there before
     assert freed == full
 
 

@@ -71,10 +71,10 @@ def test_on_a_terminal_our_bar_is_shown_unless_another_or_none_is_asked_for(monk
 
 
 def test_the_bar_on_a_real_terminal_shows_return_speed_env_steps_and_time_left(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "lightning_a3c", "fit", "--trainer.max_steps=60", "--trainer.logger=false"]
+    command = [sys.executable, "-m", "lightning_a3c", "fit", "--trainer.max_steps=30", "--trainer.logger=false"]
     command += ["--data.num_workers=0", "--trainer.enable_checkpointing=false"]
     ours, theirs = pty.openpty()
-    environment = {"COLUMNS": "200", "TERM": "xterm", "PATH": "/usr/bin:/bin"}
+    environment = os.environ | {"COLUMNS": "200", "TERM": "xterm"}
     run = subprocess.Popen(command, cwd=tmp_path, stdout=theirs, stderr=subprocess.PIPE, env=environment)
     os.close(theirs)
     shown = b""
