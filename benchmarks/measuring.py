@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import process_tree
 
 if TYPE_CHECKING:
-    from seed_runs import Mode
+    from lapan_runs import Mode
 
 PONG = "PongNoFrameskip-v4"
 MAX_WARM_UP = 10.0  # seconds
@@ -71,8 +71,8 @@ class Window:
 
 
 def run_training(mode: Mode, seconds: float, accelerator: str = "cpu", bf16: bool = False, **changes: Any) -> Speed:
-    """This package at the seed's constants, but for `changes` of `seed_runs.data_module`."""
-    from seed_runs import data_module, fit
+    """This package at Lapan's constants, but for `changes` of `lapan_runs.data_module`."""
+    from lapan_runs import data_module, fit
 
     window = Window(seconds)
     lags: list[float] = []

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import process_tree
 import psutil
 from arguments import duration
-from seed_runs import data_module, fit
+from lapan_runs import data_module, fit
 
 from lightning_a3c import A3CModule, Supervision
 from lightning_a3c.rl.types import Batch

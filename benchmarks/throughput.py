@@ -1,11 +1,11 @@
-"""Env steps a second on Pong: both modes at the seed's constants, beside stable-baselines3's A2C and a roofline.
+"""Env steps a second on Pong: both modes at Lapan's constants, beside stable-baselines3's A2C and a roofline.
 
     python benchmarks/throughput.py --seconds 60
     python benchmarks/throughput.py --seconds 60 --rounds 6 --num-workers 2 --num-envs 16
     python benchmarks/throughput.py --only data,gradient,parts --num-workers 1 --num-envs 64 --gradient-layout 2x32
     python benchmarks/throughput.py --seconds 60 --accelerator gpu --num-workers 15
 
-`lock_step` is data mode with `data.synchronous`. The roofline is what all cores, and the GPU if there is one to use,
+`synchronous` is data mode with `data.synchronous`. The roofline is what all cores, and the GPU if there is one to use,
 would give if environment, acting and learning cost what they cost alone, and nothing else did. Machines drift and
 cores differ, so all is measured in turns: the parts on one core and then on all at once, each system for its share of
 `--seconds`, the parts on the next core, and so on for `--rounds`. Numbers are means over the rounds, memory is the
@@ -41,7 +41,7 @@ from measuring import (
     run_training,
 )
 
-OURS = ("data", "gradient", "lock_step")
+OURS = ("data", "gradient", "synchronous")
 SYSTEMS = (*OURS, "sb3")
 WORKERS_LEARN = ("gradient",)  # in the others the learner does
 
@@ -164,7 +164,7 @@ def _layout(text: str) -> dict[str, int]:
 
 
 def _check_ours(only: list[str], ours: dict[str, dict[str, Any]]) -> None:
-    from seed_runs import data_module
+    from lapan_runs import data_module
 
     for mode in OURS:
         if mode in only:
@@ -179,7 +179,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=duration, default=60.0, help="measured time of each system (default 60)")
     parser.add_argument("--rounds", type=count, default=1, help="in which it is measured (default 1)")
-    parser.add_argument("--only", type=_names, default=[*SYSTEMS, "parts"], help="of data,gradient,lock_step,sb3,parts")
+    parser.add_argument("--only", type=_names, default=[*SYSTEMS, "parts"], help="of data,gradient,synchronous,sb3,parts")
     parser.add_argument("--num-workers", type=count, default=4, help="of ours (default 4)")
     parser.add_argument("--num-envs", type=count, default=8, help="of each of our workers (default 8)")
     parser.add_argument("--env-threads", type=count, default=1, help="of each of our workers (default 1)")

@@ -1,4 +1,4 @@
-"""Lock step: the same seed gives the same run, bit by bit, and a resumed run goes on as if nothing had happened."""
+"""Synchronous training: the same seed gives the same run, bit by bit, and a resumed run goes on as if nothing had happened."""
 
 import os
 import random

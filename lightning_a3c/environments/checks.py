@@ -187,7 +187,7 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         try:
             given = info["action_mask"] if source == "info" else getattr(self.env.unwrapped, source[:-2])()
         except (KeyError, TypeError, AttributeError) as error:
-            where = 'info["action_mask"]' if source == "info" else f"the method {source}"
+            where = 'info["action_mask"]' if source == "info" else f"method {source}"
             raise BadEnvironment(f"{self._name}: the action mask is missing, {method} gave no {where}") from error
         mask = np.asarray(given)
         if mask.shape != (size,):

@@ -1,4 +1,4 @@
-"""Training at the seed's constants, both modes, through a real Lightning trainer without logger or checkpoints."""
+"""Training at Lapan's constants, both modes, through a real Lightning trainer without logger or checkpoints."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class AfterUpdate(pl.Callback):
             trainer.should_stop = True
 
 
-Mode = Literal["data", "gradient", "lock_step"]  # the last: data mode with `data.synchronous`
+Mode = Literal["data", "gradient", "synchronous"]  # the last: data mode with `data.synchronous`
 
 
 def data_module(
@@ -55,7 +55,7 @@ def data_module(
         batch_size=128,
         slots_per_worker=slots_per_worker,
         seed=0,
-        synchronous=mode == "lock_step",
+        synchronous=mode == "synchronous",
         worker_precision="bf16-true" if bf16 else "32-true",
         worker_device=worker_device,
         supervision=supervision or Supervision(),
