@@ -4,10 +4,10 @@ VENV := .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: help train test check lint types format docs bench clean
+.PHONY: help train test test-slow check lint types format docs bench clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 11
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -21,10 +21,13 @@ $(VENV)/ready: $(VENV)/installed
 train: $(VENV)/installed  ## train Pong, data-parallel, until it is solved or stopped
 	$(BIN)/lightning-a3c fit --config configs/pong_data_fast.yaml
 
-test: $(VENV)/ready  ## run all tests, the slow ones included
-	$(BIN)/pytest
+test: $(VENV)/ready  ## the tests that take seconds each, some minutes in all
+	$(BIN)/pytest -m "not slow"
 
-check: lint types test  ## everything CI checks
+test-slow: $(VENV)/ready  ## the tests that solve a task or break workers at random; up to an hour
+	$(BIN)/pytest -m slow
+
+check: lint types test  ## everything CI checks but the slow tests
 
 lint: $(VENV)/ready  ## ruff: rules and formatting; import-linter: which package may import which
 	$(BIN)/ruff check .

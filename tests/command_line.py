@@ -35,13 +35,13 @@ def lightning_a3c(*args: str, folder: Path) -> Done:
     """Run `lightning-a3c` with `args` in `folder`, as a process of its own would, and leave this one as it was."""
     stdout, stderr = io.StringIO(), io.StringIO()
     code: object = 0
-    with _process_restored(), _logged_to(stderr), contextlib.chdir(folder):
-        with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
-            sys.argv = ["lightning-a3c", *args]
-            try:
-                main()
-            except SystemExit as stop:
-                code = stop.code
+    printed = contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr)
+    with _process_restored(), _logged_to(stderr), contextlib.chdir(folder), printed[0], printed[1]:
+        sys.argv = ["lightning-a3c", *args]
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code
     if isinstance(code, str):
         print(code, file=stderr)
     return Done(int(bool(code)) if not isinstance(code, int) else code, stdout.getvalue(), stderr.getvalue())

@@ -58,8 +58,8 @@ def cartpole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a short real run of the command line, with videos, and with a test of its last checkpoint."""
     folder = tmp_path_factory.mktemp("run")
     config = [f"--config={Path(__file__).parents[1] / 'configs/cartpole_data.yaml'}", "--data.num_workers=1"]
-    video = ["--trainer.callbacks+=lightning_a3c.RecordVideo", "--trainer.callbacks.every_updates=60"]
-    short = ["--trainer.max_steps=120", "--trainer.log_every_n_steps=5"]
+    video = ["--trainer.callbacks+=lightning_a3c.RecordVideo", "--trainer.callbacks.every_updates=12"]
+    short = ["--trainer.max_steps=24", "--trainer.log_every_n_steps=1"]
     run = folder / "runs/cartpole_data"
     tested = ["--data.eval_episodes=4", f"--ckpt_path={run / 'checkpoints/last.ckpt'}"]
     for command in (["fit", *config, *video, *short], ["test", *config, *video, *tested]):

@@ -129,7 +129,7 @@ def test_atari_is_named_as_a_whole() -> None:
     call_tracker = CallTracker()
     env = make_vector_env(EnvConfig("PongNoFrameskip-v4", num_envs=2), call_tracker=call_tracker)
     env.reset(seed=np.array([0, 1]))
-    with pytest.raises(Exception) as error:  # noqa: PT011  # the emulator's own
+    with pytest.raises(AssertionError, match="batch_size=2") as error:  # of the emulator
         env.step(np.array([0, 0, 0]))
     assert error.value.__notes__ == ["in PongNoFrameskip-v4"]
     env.close()

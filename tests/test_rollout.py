@@ -214,6 +214,36 @@ def test_report_of_mixed_versions_names_the_oldest():
     assert report.policy_version.tolist() == [1]
 
 
+class ChangingPolicy(NumberPolicy):
+    """A policy whose weights are replaced again and again: version v, from 1 on, chooses its first action in step v."""
+
+    version = 0
+
+    def __call__(self, observations):
+        self.version += 1
+        actions, values = super().__call__(observations)
+        return actions, values + 1000 * self.version
+
+
+def test_stats_name_the_version_that_chose_the_oldest_action_though_versions_change_in_collect(mode):
+    policy = ChangingPolicy()
+    rollout = Rollout(vector_env([Episode((1,) * 9)], mode=mode), policy, n_steps=2, discount=0.5)
+    stats = [rollout.collect(size, lambda: policy.version)[1] for size in (1, 3, 2)]
+    # the actions of steps 1 | 2, 3, 4 | 5, 6; two more steps complete a window
+    assert [each.policy_version.item() for each in stats] == [1, 2, 5]
+    assert policy.version == 8
+
+
+def test_each_transition_has_the_version_that_chose_its_action_and_the_values_of_a_later_one(mode):
+    policy = ChangingPolicy()
+    rollout = Rollout(vector_env([Episode((1,) * 9)], mode=mode), policy, n_steps=2, discount=0.5)
+    collected = [rollout.collect(1, lambda: policy.version) for _ in range(5)]
+    assert [stats.policy_version.item() for _, stats in collected] == [1, 2, 3, 4, 5]
+    # 1 + 1/2 + V/4, where V of observation t is computed by version t + 1 when it is acted on
+    returns = [transitions.returns.item() for transitions, _ in collected]
+    assert returns == [1.5 + (t + 1000 * (t + 1)) / 4 for t in range(2, 7)]
+
+
 def test_episodes_beyond_the_places_of_a_report_wait_for_the_next():
     rollout = play([Episode((value,)) for value in range(1, 10)], mode=SAME_STEP, n_steps=7)
     _, first = rollout.collect(1, 1)  # 8 steps, so 8 episodes, and places for 1 + 1

@@ -4,6 +4,8 @@ import copy
 import multiprocessing
 import pickle
 import threading
+import time
+from multiprocessing.connection import Connection
 
 import pytest
 import torch
@@ -39,6 +41,51 @@ def test_a_live_network_has_the_weights_published_last() -> None:
     for value in (1, 2, 3):
         assert weights.publish(filled(value)) == value
         assert entries(live) == ({value}, value)
+
+
+@pytest.fixture
+def locked() -> SharedWeights:
+    """As on a processor that does not keep the order of stores, where a lock does."""
+    weights = SharedWeights(filled(0), CONTEXT, keeps_store_order=False)
+    weights.publish(filled(1))
+    return weights
+
+
+def read_newest(weights: SharedWeights, answers: Connection) -> None:
+    answers.send(entries(attached(weights)))
+
+
+def test_another_process_reads_what_was_published_where_a_lock_keeps_the_order(locked: SharedWeights) -> None:
+    for value in (2, 3):
+        assert locked.publish(filled(value)) == value
+    ours, theirs = CONTEXT.Pipe()
+    process = CONTEXT.Process(target=read_newest, args=(locked, theirs))
+    process.start()
+    assert ours.poll(60)
+    assert ours.recv() == ({3}, 3)
+    process.join()
+
+
+def hold_lock(weights: SharedWeights, answers: Connection) -> None:
+    with weights._order:  # there is no public way to be killed inside a single store
+        answers.send("held")
+        time.sleep(100)
+
+
+def test_publishing_and_reading_recover_from_a_process_killed_while_it_held_the_lock(locked: SharedWeights) -> None:
+    ours, theirs = CONTEXT.Pipe()
+    process = CONTEXT.Process(target=hold_lock, args=(locked, theirs))
+    process.start()
+    assert ours.poll(60)
+    process.kill()
+    process.join()
+    begun_at = time.monotonic()
+    live = attached(locked)
+    assert entries(live) == ({1}, 1)
+    for value in (2, 3):
+        assert locked.publish(filled(value)) == value
+        assert entries(live) == ({value}, value)
+    assert time.monotonic() - begun_at < 5
 
 
 def test_a_copied_network_is_renewed_whenever_something_newer_is_published() -> None:

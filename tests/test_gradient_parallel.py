@@ -15,6 +15,7 @@ from torch.testing import assert_close
 
 from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig, GradientParallel
 from lightning_a3c.collection.payloads import SendGradients, clip_scale, send_transitions
+from lightning_a3c.learning.non_finite import NonFiniteLoss
 from lightning_a3c.rl.losses import A2CLoss
 from lightning_a3c.rl.networks import AtariA2C
 from lightning_a3c.rl.types import Batch, Gradients, RolloutStats, Transitions, map_tensors
@@ -190,7 +191,7 @@ def test_too_many_in_a_row_stop_training_and_name_the_worker() -> None:
     callback = GradientParallel(max_dropped_in_a_row=4)
     apply(callback, module, batch)
     assert all(parameter.grad is None for parameter in module.net.parameters())
-    with pytest.raises(RuntimeError, match=r"4 in a row: gradients .* the last from worker 1"):
+    with pytest.raises(NonFiniteLoss, match=r"4 in a row: gradients .* the last from worker 1"):
         apply(callback, module, batch)
 
 
@@ -277,7 +278,7 @@ def test_dropped_gradients_change_nothing_and_are_no_step(tmp_path: Path) -> Non
             assert all(torch.equal(a, b) for a, b in zip(self.before, module.parameters(), strict=True))
             assert trainer.global_step == 0
 
-    with pytest.raises(RuntimeError, match="in a row: gradients"):
+    with pytest.raises(NonFiniteLoss, match="in a row: gradients"):
         fit("gradient", [Poison(), GradientParallel(max_dropped_in_a_row=6)], tmp_path)
 
 

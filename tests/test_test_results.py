@@ -1,20 +1,16 @@
-"""What runs leave to look at: videos, test results, predictions."""
+"""What tests and predictions leave to look at."""
 
 import json
 from pathlib import Path
 
 import imageio_ffmpeg
 import numpy as np
-import onnxruntime
 import pytest
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.utilities.exceptions import MisconfigurationException
-from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 import tests.scripted  # noqa: F401  registers SeededLength-v0
-from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig, RecordVideo, SaveTestResults, WritePredictions
-from lightning_a3c.system.files import NotWritable
+from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig, SaveTestResults, WritePredictions
 
 UNTRAINED = "plays untrained weights"
 
@@ -33,21 +29,6 @@ def trainer(folder: Path, *callbacks: pl.Callback, **changes: object) -> pl.Trai
 
 def data(env_id: str = "CartPole-v1", **changes: object) -> CollectorDataModule:
     return CollectorDataModule(env=EnvConfig(env_id, num_envs=2), num_workers=0, seed=3, **changes)
-
-
-def test_training_records_every_so_many_updates_in_the_run_folder_and_in_tensorboard(cartpole_run: Path) -> None:
-    videos = sorted(cartpole_run.glob("csv/version_0/videos/*"))
-    assert [video.name for video in videos] == ["update=0000060.mp4", "update=0000120.mp4"]
-    assert all(imageio_ffmpeg.count_frames_and_secs(video)[0] > 1 for video in videos)
-    (events,) = cartpole_run.glob("tensorboard/version_0/events*")
-    shown = {
-        event.step: value.tensor.string_val or value.image.encoded_image_string
-        for event in EventFileLoader(str(events)).Load()
-        for value in event.summary.value
-        if value.tag == "episode"
-    }
-    assert sorted(shown) == [60, 120]
-    assert all(b"GIF89a" in b"".join(gif if not isinstance(gif, bytes) else [gif]) for gif in shown.values())
 
 
 def test_a_test_leaves_its_results_and_a_video_beside_the_checkpoint(cartpole_run: Path) -> None:
@@ -160,27 +141,6 @@ def test_predictions_for_some_of_the_observations_only_are_said(tmp_path: Path) 
     assert len(np.load(tmp_path / "o.predictions.npz")["values"]) == 256
 
 
-def test_videos_of_an_environment_without_pictures_are_refused_before_training(tmp_path: Path) -> None:
-    stream = data("SeededLength-v0")
-    with pytest.raises(MisconfigurationException, match=r"RecordVideo .* 'SeededLength-v0' has no render mode"):
-        trainer(tmp_path, RecordVideo(), max_steps=1).fit(A3CModule.for_data(stream), datamodule=stream)
-
-
-def test_a_missing_ffmpeg_is_named_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(tmp_path / "no-such-program"))
-    stream = data()
-    module = A3CModule.for_data(stream)
-    with pytest.raises(NotWritable, match="videos need ffmpeg"):
-        trainer(tmp_path, RecordVideo(), max_steps=1).fit(module, datamodule=stream)
-    assert module.progress.env_steps == 0
-
-
-@pytest.mark.parametrize("name", ["every_updates", "max_steps"])
-def test_numbers_below_one_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"RecordVideo.{name} must be >= 1, got 0"):
-        RecordVideo(**{name: 0})
-
-
 @pytest.mark.parametrize(("precision", "error"), [("32-true", 1e-6), ("bf16-mixed", 0.02)])
 def test_predictions_are_the_networks_own_and_are_written_beside_the_observations(
     precision: str, error: float, tmp_path: Path
@@ -196,47 +156,3 @@ def test_predictions_are_the_networks_own_and_are_written_beside_the_observation
     assert written["probabilities"].dtype == written["values"].dtype == np.float32
     np.testing.assert_allclose(written["probabilities"], logits.softmax(dim=1).detach(), atol=error)
     np.testing.assert_allclose(written["values"], values.detach(), atol=10 * error)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (np.zeros((3, 5), np.float32), r"holds float32 \(3, 5\); CartPole-v1 has observations float32 \(n, 4\)"),
-        (np.zeros((3, 4), np.int64), r"holds int64 \(3, 4\); CartPole-v1 has observations float32 \(n, 4\)"),
-        (np.array([{"code": "run me"}], dtype=object), "cannot be read as a NumPy file"),
-    ],
-)
-def test_observations_that_do_not_fit_are_refused(content: np.ndarray, message: str, tmp_path: Path) -> None:
-    np.save(tmp_path / "o.npy", content, allow_pickle=True)
-    with pytest.raises(ValueError, match=message):
-        data(predict_observations=str(tmp_path / "o.npy"))
-
-
-def test_a_cut_off_or_missing_file_of_observations_is_refused(tmp_path: Path) -> None:
-    np.save(tmp_path / "o.npy", np.zeros((100, 4), np.float32))
-    (tmp_path / "cut.npy").write_bytes((tmp_path / "o.npy").read_bytes()[:500])
-    for name in ("cut.npy", "no.npy"):
-        with pytest.raises(ValueError, match=f"data.predict_observations .*{name} cannot be read as a NumPy file"):
-            data(predict_observations=str(tmp_path / name))
-
-
-def test_predict_without_observations_says_what_is_missing(tmp_path: Path) -> None:
-    stream = data()
-    with pytest.raises(Exception, match=r"data.predict_observations is not set"):
-        trainer(tmp_path).predict(A3CModule.for_data(stream), datamodule=stream)
-
-
-@pytest.mark.parametrize("env_id", ["CartPole-v1", "PongNoFrameskip-v4"])
-def test_an_exported_network_gives_equal_outputs_in_onnxruntime(env_id: str, tmp_path: Path) -> None:
-    module = A3CModule.for_data(data(env_id))
-    path = tmp_path / "net.onnx"
-    module.export_onnx(path)
-    assert [file.name for file in tmp_path.iterdir()] == ["net.onnx"]
-    session = onnxruntime.InferenceSession(path)
-    shape = module.hparams["observation_shape"]
-    for batch in (1, 5):
-        observations = (torch.rand(batch, *shape) * 255).to(torch.uint8 if len(shape) == 3 else torch.float32)
-        logits, values = session.run(["logits", "values"], {"observations": observations.numpy()})
-        expected_logits, expected_values = module(observations)
-        np.testing.assert_allclose(logits, expected_logits.detach(), atol=1e-4)
-        np.testing.assert_allclose(values, expected_values.detach(), atol=1e-4)

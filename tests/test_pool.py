@@ -1,24 +1,20 @@
-"""Collector processes and the dataset over them, with real environments and real processes."""
+"""Collector processes: how they start, what they know, how they fail, and that they end."""
 
 import logging
 import os
-import random
 import signal
 import subprocess
 import sys
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import gymnasium
-import numpy as np
 import pytest
 import torch
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
-from torch.utils.data import DataLoader
 
 from lightning_a3c import A3CModule, CollectorDataModule, CollectorDataset, EnvConfig, Supervision
 from lightning_a3c.collection.payloads import SendGradients
@@ -52,67 +48,6 @@ def pool_of(stream: CollectorDataset) -> WorkerPool:
 
 def gone(pid: int) -> bool:
     return not Path(f"/proc/{pid}").exists() or "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
-
-
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_an_epoch_is_the_stated_number_of_whole_batches(num_workers: int) -> None:
-    stream = dataset(num_workers=num_workers)
-    batches = list(stream)
-    stream.close()
-    assert len(batches) == len(stream) == 5
-    for batch in batches:
-        assert batch.payload.observations.shape == (32, 4)
-        assert batch.payload.actions.dtype == torch.int64
-        assert batch.payload.returns.shape == (32,)
-        assert batch.stats.policy_version.shape == (2,)
-    total = sum(int(batch.stats.env_steps.sum()) for batch in batches)
-    assert total >= 5 * 32
-
-
-def test_workers_act_with_the_weights_of_the_last_optimizer_step() -> None:
-    module = data(updates_per_epoch=20)
-    net = A3CModule.for_data(module).net
-    stream = module.dataset(net)
-    always = []
-    for batch in stream:
-        with torch.no_grad():  # an "optimizer step" after which the policy always chooses action 1
-            net.policy[-1].bias.copy_(torch.tensor([-50.0, 50.0]))
-        always.append(bool((batch.payload.actions == 1).all()))
-    stream.close()
-    assert not always[0]
-    assert all(always[-10:])
-
-
-def test_policy_lag_counts_updates_and_is_bounded_by_slots_and_window() -> None:
-    stream = dataset(updates_per_epoch=40)
-    lag = torch.cat([batch.policy_lag for batch in stream])
-    stream.close()
-    assert lag.min() >= 0
-    assert 0 < lag[-20:].float().mean() <= (2 + 1) * 2 / 2  # (slots + window) · workers / payloads an update
-
-
-def test_a_batch_may_need_more_messages_than_there_are_slots() -> None:
-    stream = dataset(num_workers=1, slots_per_worker=1, batch_size=64, updates_per_epoch=3)
-    assert [len(batch.payload.returns) for batch in stream] == [64] * 3
-    stream.close()
-
-
-def test_one_worker_sends_exactly_what_serial_mode_collects() -> None:
-    serial, parallel = dataset(num_workers=0, batch_size=16), dataset(num_workers=1, batch_size=16)
-    parallel.net.load_state_dict(serial.net.state_dict())
-    for own, theirs in zip(serial, parallel, strict=True):
-        assert torch.equal(own.payload.observations, theirs.payload.observations)
-        assert torch.equal(own.payload.returns, theirs.payload.returns)
-    serial.close()
-    parallel.close()
-
-
-def test_an_iteration_left_early_is_not_continued_by_the_next() -> None:
-    with closing(dataset(num_workers=0)) as stream:
-        next(iter(stream))
-        assert len(list(stream)) == 5
-        stream.load_state_dict({"position": 3})
-        assert [len(list(stream)) for _ in range(2)] == [2, 5]
 
 
 def test_workers_live_across_epochs_and_end_with_close() -> None:
@@ -452,25 +387,6 @@ def test_workers_repeat_no_warning_of_gymnasiums(capfd: pytest.CaptureFixture[st
     assert capfd.readouterr().err == ""
 
 
-def test_an_id_alone_stands_for_its_config() -> None:
-    assert data(env="CartPole-v1").env == EnvConfig("CartPole-v1")
-
-
-@pytest.mark.parametrize("env", [None, 3, CartPoleEnv])
-def test_what_is_neither_an_id_nor_a_config_is_refused(env: object) -> None:
-    with pytest.raises(ValueError, match=r"^data\.env must be a Gymnasium id or an EnvConfig, got "):
-        data(env=env)
-
-
-def test_trying_an_environment_leaves_the_random_numbers_of_the_process_alone() -> None:
-    def states() -> list[object]:
-        return [random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()]
-
-    before = states()
-    data(env=EnvConfig("tests.scripted:DrawsGlobally-v0", num_envs=4))
-    assert states() == before
-
-
 def test_what_cannot_be_sent_to_workers_is_refused_before_any_starts() -> None:
     lock = threading.Lock()
 
@@ -492,6 +408,7 @@ FORK_AND_DIE = """child = os.fork()
     print(child, flush=True)
     os.kill(os.getpid(), 9)
 """
+
 
 ORPHANS = """
 import os
@@ -521,64 +438,6 @@ def test_workers_end_and_nothing_stays_when_the_learner_is_killed(tmp_path: Path
     assert all(gone(pid) for pid in pids)  # that nothing stays in /dev/shm, conftest.py checks
 
 
-def test_a_data_loader_with_workers_is_refused() -> None:
-    loader = DataLoader(dataset(), batch_size=None, num_workers=1, multiprocessing_context="forkserver")
-    batches = iter(loader)
-    with pytest.raises(RuntimeError, match="num_workers=0"):
-        next(batches)
-    batches._shutdown_workers()
-
-
-@pytest.mark.parametrize(
-    ("num_workers", "micro_batch_size", "slots"), [(4, 32, 2), (2, 32, 4), (1, 32, 8), (16, 32, 1), (4, 64, 1)]
-)
-def test_workers_share_room_for_two_updates(num_workers: int, micro_batch_size: int, slots: int) -> None:
-    module = data(num_workers=num_workers, micro_batch_size=micro_batch_size, batch_size=128)
-    assert module.slots_per_worker == slots
-    assert data(slots_per_worker=5).slots_per_worker == 5
-
-
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_batch_is_let_go_before_the_next_is_gathered(num_workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    with closing(dataset(num_workers=num_workers)) as stream:
-        batches = iter(stream)
-        observations = weakref.ref(next(batches).payload.observations)
-        take, kept = type(stream._backend).take, []
-
-        def watched(*args: object) -> object:
-            kept.append(observations())
-            return take(*args)
-
-        monkeypatch.setattr(type(stream._backend), "take", watched)
-        next(batches)
-    assert kept == [None]
-
-
-def test_pytorchs_settings_are_the_users_again_after_close(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_f": True}, raising=False)
-    before = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    with closing(dataset(learner_threads=before[0] + 1)) as stream:
-        next(iter(stream))
-        assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == (before[0] + 1, "medium")
-    assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == before
-
-
-def test_a_data_loader_in_this_process_works() -> None:
-    stream = dataset()
-    assert len(list(DataLoader(stream, batch_size=None, num_workers=0))) == 5
-    stream.close()
-
-
-def test_the_same_seed_gives_the_same_experience_in_serial_mode() -> None:
-    first, second = dataset(num_workers=0), dataset(num_workers=0)
-    second.net.load_state_dict(first.net.state_dict())
-    for one, other in zip(first, second, strict=True):
-        assert torch.equal(one.payload.observations, other.payload.observations)
-        assert torch.equal(one.payload.actions, other.payload.actions)
-    first.close()
-    second.close()
-
-
 @pytest.mark.parametrize(("game", "is_seeded"), [("PongNoFrameskip-v4", False), ("ALE/Pong-v5", True)])
 def test_asynchronous_workers_seed_atari_games_only_where_actions_are_sticky(game: str, is_seeded: bool) -> None:
     first, second = (dataset(env=EnvConfig(game, num_envs=4), num_workers=1, updates_per_epoch=1) for _ in range(2))
@@ -587,25 +446,6 @@ def test_asynchronous_workers_seed_atari_games_only_where_actions_are_sticky(gam
     assert torch.equal(one.payload.observations, other.payload.observations) is is_seeded
     first.close()
     second.close()
-
-
-@pytest.mark.parametrize(("cores", "expected"), [(1, 1), (2, 2), (64, 8)])
-def test_auto_starts_a_worker_for_each_core_that_may_be_used(
-    monkeypatch: pytest.MonkeyPatch, cores: int, expected: int
-) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(cores)))
-    assert data(num_workers="auto").num_workers == expected
-
-
-@pytest.mark.parametrize(
-    ("capabilities", "expected"),
-    [({"avx2": True}, "32-true"), ({"avx512_bf16": True}, "bf16-true"), ({"amx_bf16": True}, "bf16-true")],
-)
-def test_auto_takes_bf16_where_the_processor_computes_in_it(
-    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], expected: str
-) -> None:
-    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: capabilities, raising=False)
-    assert data(worker_precision="auto").worker_precision == expected
 
 
 @pytest.mark.parametrize("mode", ["data", "gradient"])
@@ -621,23 +461,3 @@ def test_workers_in_bf16_send_float32(mode: str) -> None:
     assert sent.isfinite().all()
     assert sent.abs().sum() > 0
     assert all(parameter.dtype == torch.float32 for parameter in agent.net.parameters())
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"n_steps": 0}, "data.n_steps must be >= 1, got 0"),
-        ({"discount": 1.5}, r"data.discount must be in \[0, 1\], got 1.5"),
-        ({"num_workers": -1}, "data.num_workers must be >= 0, got -1"),
-        ({"batch_size": 40}, "data.batch_size must be a multiple of data.micro_batch_size, got 40 and 16"),
-        ({"slots_per_worker": 0}, "data.slots_per_worker must be >= 1, got 0"),
-        ({"eval_episodes": 0}, "data.eval_episodes must be >= 1, got 0"),
-        ({"learner_threads": 0}, "data.learner_threads must be >= 1, got 0"),
-        ({"worker_precision": "bf16"}, "data.worker_precision must be .*, got 'bf16'"),
-        ({"worker_device": "gpu"}, "data.worker_device must be .*, got 'gpu': Expected one of cpu, cuda"),
-        ({"env": EnvConfig("CartPole-v1", num_envs=0)}, "env.num_envs must be >= 1, got 0"),
-    ],
-)
-def test_bad_values_are_refused_before_any_process_starts(changes: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        data(**changes)

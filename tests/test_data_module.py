@@ -1,0 +1,70 @@
+"""What a data module takes, and what it refuses before any process starts."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.envs.classic_control.cartpole import CartPoleEnv
+
+from lightning_a3c import CollectorDataModule, EnvConfig
+
+
+def data(**changes: object) -> CollectorDataModule:
+    values = {
+        "env": EnvConfig("CartPole-v1", num_envs=4),
+        "num_workers": 2,
+        "micro_batch_size": 16,
+        "batch_size": 32,
+        "updates_per_epoch": 5,
+        "seed": 3,
+    }
+    return CollectorDataModule(**(values | changes))
+
+
+def test_an_id_alone_stands_for_its_config() -> None:
+    assert data(env="CartPole-v1").env == EnvConfig("CartPole-v1")
+
+
+@pytest.mark.parametrize("env", [None, 3, CartPoleEnv])
+def test_what_is_neither_an_id_nor_a_config_is_refused(env: object) -> None:
+    with pytest.raises(ValueError, match=r"^data\.env must be a Gymnasium id or an EnvConfig, got "):
+        data(env=env)
+
+
+def test_trying_an_environment_leaves_the_random_numbers_of_the_process_alone() -> None:
+    def states() -> list[object]:
+        return [random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()]
+
+    before = states()
+    data(env=EnvConfig("tests.scripted:DrawsGlobally-v0", num_envs=4))
+    assert states() == before
+
+
+@pytest.mark.parametrize(
+    ("num_workers", "micro_batch_size", "slots"), [(4, 32, 2), (2, 32, 4), (1, 32, 8), (16, 32, 1), (4, 64, 1)]
+)
+def test_workers_share_room_for_two_updates(num_workers: int, micro_batch_size: int, slots: int) -> None:
+    module = data(num_workers=num_workers, micro_batch_size=micro_batch_size, batch_size=128)
+    assert module.slots_per_worker == slots
+    assert data(slots_per_worker=5).slots_per_worker == 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_steps": 0}, "data.n_steps must be >= 1, got 0"),
+        ({"discount": 1.5}, r"data.discount must be in \[0, 1\], got 1.5"),
+        ({"num_workers": -1}, "data.num_workers must be >= 0, got -1"),
+        ({"batch_size": 40}, "data.batch_size must be a multiple of data.micro_batch_size, got 40 and 16"),
+        ({"slots_per_worker": 0}, "data.slots_per_worker must be >= 1, got 0"),
+        ({"eval_episodes": 0}, "data.eval_episodes must be >= 1, got 0"),
+        ({"learner_threads": 0}, "data.learner_threads must be >= 1, got 0"),
+        ({"worker_precision": "bf16"}, "data.worker_precision must be .*, got 'bf16'"),
+        ({"worker_device": "gpu"}, "data.worker_device must be .*, got 'gpu': Expected one of cpu, cuda"),
+        ({"env": EnvConfig("CartPole-v1", num_envs=0)}, "env.num_envs must be >= 1, got 0"),
+    ],
+)
+def test_bad_values_are_refused_before_any_process_starts(changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        data(**changes)
