@@ -179,7 +179,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=duration, default=60.0, help="measured time of each system (default 60)")
     parser.add_argument("--rounds", type=count, default=1, help="in which it is measured (default 1)")
-    parser.add_argument("--only", type=_names, default=[*SYSTEMS, "parts"], help="of data,gradient,synchronous,sb3,parts")
+    parser.add_argument("--only", type=_names, default=[*SYSTEMS, "parts"], help=f"of {','.join(SYSTEMS)},parts")
     parser.add_argument("--num-workers", type=count, default=4, help="of ours (default 4)")
     parser.add_argument("--num-envs", type=count, default=8, help="of each of our workers (default 8)")
     parser.add_argument("--env-threads", type=count, default=1, help="of each of our workers (default 1)")

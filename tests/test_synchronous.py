@@ -1,4 +1,4 @@
-"""Synchronous training: the same seed gives the same run, bit by bit, and a resumed run goes on as if nothing had happened."""
+"""Synchronous training: one seed gives the same run, bit by bit, and a resumed run equals an uninterrupted one."""
 
 import os
 import random
