@@ -14,7 +14,7 @@ from lightning_a3c.collection.processes.pool import WorkerError
 from lightning_a3c.environments.checks import BadEnvironment, CallTracker
 from lightning_a3c.environments.making import make_vector_env
 
-WHEREABOUTS = CallTracker()
+TRACKER = CallTracker()
 SEEN: list[str] = []
 
 
@@ -22,11 +22,11 @@ class Observed(tests.scripted.SeededLengthEnv):
     """Notes where an observer of its process would see it at each call."""
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
-        SEEN.append(WHEREABOUTS.describe("Observed-v0"))
+        SEEN.append(TRACKER.describe("Observed-v0"))
         return super().reset(**kwargs)
 
     def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        SEEN.append(WHEREABOUTS.describe("Observed-v0"))
+        SEEN.append(TRACKER.describe("Observed-v0"))
         return super().step(action)
 
 
@@ -115,13 +115,13 @@ def test_an_exception_in_a_worker_names_worker_environment_and_sub_environment()
 
 
 def test_an_observer_sees_the_call_and_the_sub_environment() -> None:
-    env = make_vector_env(EnvConfig("Observed-v0", num_envs=2), call_tracker=WHEREABOUTS)
+    env = make_vector_env(EnvConfig("Observed-v0", num_envs=2), call_tracker=TRACKER)
     env.reset(seed=0)
     env.step(np.array([0, 0]))
     assert [
         f"in {call} of Observed-v0, sub-environment {index}" for call in ("reset", "step") for index in (0, 1)
     ] == SEEN
-    assert WHEREABOUTS.describe("Observed-v0") == "outside Observed-v0"
+    assert TRACKER.describe("Observed-v0") == "outside Observed-v0"
     env.close()
 
 

@@ -128,7 +128,7 @@ def module_and_batch(*gradients: float, frozen: bool = False) -> tuple[A3CModule
         has_gradient=torch.ones(k, size, dtype=torch.bool),
         worker=torch.arange(k),
     )
-    report = RolloutStats(
+    stats = RolloutStats(
         torch.ones(k, dtype=torch.int64),
         torch.ones(k, dtype=torch.int64),
         torch.zeros(k),
@@ -136,7 +136,7 @@ def module_and_batch(*gradients: float, frozen: bool = False) -> tuple[A3CModule
         torch.zeros(k, 2, 0),
         torch.zeros(k, 3),
     )
-    return module, Batch(payload, report, torch.zeros(k), torch.zeros(1), torch.zeros(1))
+    return module, Batch(payload, stats, torch.zeros(k), torch.zeros(1), torch.zeros(1))
 
 
 def apply(callback: GradientParallel, module: A3CModule, batch: Batch) -> None:

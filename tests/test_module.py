@@ -70,7 +70,7 @@ def trainer(*callbacks: pl.Callback, **changes: Any) -> pl.Trainer:
     return pl.Trainer(callbacks=list(callbacks), **(values | changes))
 
 
-def test_a_module_without_protocol_takes_that_of_the_data(tmp_path: Path) -> None:
+def test_a_module_without_task_takes_that_of_the_data(tmp_path: Path) -> None:
     stream = data("PongNoFrameskip-v4")
     module = A3CModule((4, 84, 84), 6)
     run = trainer(logger=CSVLogger(tmp_path))

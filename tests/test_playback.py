@@ -73,15 +73,15 @@ def test_frames_come_in_colour_at_native_size_and_real_speed(
     env.close()
 
 
-def test_an_episode_is_a_moment_before_each_step_and_one_at_its_end() -> None:
+def test_an_episode_is_shown_before_each_step_and_at_its_end() -> None:
     config = EnvConfig("CartPole-v1")
     env = make_watched_env(config)
-    moments = list(play_episode(env, policy_for(config), seed=0))
+    steps = list(play_episode(env, policy_for(config), seed=0))
     env.close()
-    assert [step.steps for step in moments] == list(range(len(moments)))
-    assert [step.score for step in moments] == list(range(len(moments)))  # 1 a step
-    assert len(moments) > 8
-    assert all(sum(bar.share for bar in step.bars) == pytest.approx(1) for step in moments)
+    assert [step.steps for step in steps] == list(range(len(steps)))
+    assert [step.score for step in steps] == list(range(len(steps)))  # 1 a step
+    assert len(steps) > 8
+    assert all(sum(bar.share for bar in step.bars) == pytest.approx(1) for step in steps)
 
 
 def test_the_same_seed_shows_the_same_episode() -> None:
@@ -95,9 +95,9 @@ def test_the_same_seed_shows_the_same_episode() -> None:
 def test_greedy_play_takes_the_likeliest_action() -> None:
     config = EnvConfig("CartPole-v1")
     env = make_watched_env(config)
-    moments = list(play_episode(env, policy_for(config, greedy=True), seed=0))
+    steps = list(play_episode(env, policy_for(config, greedy=True), seed=0))
     env.close()
-    for step in moments:
+    for step in steps:
         assert [bar.is_chosen for bar in step.bars] == [bar.share > 0.5 for bar in step.bars]
 
 

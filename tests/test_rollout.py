@@ -1,4 +1,4 @@
-"""From steps to n-step transitions and reports, on episodes written down in the test.
+"""From steps to n-step transitions and series, on episodes written down in the test.
 
 An observation is a number, its value is that number (see `scripted`); γ is 1/2.
 """
@@ -45,9 +45,9 @@ def targets(transitions):
     return dict(zip(seen, transitions.returns.tolist(), strict=True))
 
 
-def episodes(report):
-    """(return, length) of the episodes in a report, in order."""
-    pairs = zip(report.episode_returns.tolist(), report.episode_lengths.tolist(), strict=True)
+def episodes(stats):
+    """(return, length) of the episodes in the stats, in order."""
+    pairs = zip(stats.episode_returns.tolist(), stats.episode_lengths.tolist(), strict=True)
     return [(episode_return, length) for episode_return, length in pairs if length]
 
 
@@ -88,9 +88,9 @@ def test_window_that_ends_with_its_episode_is_cut_at_the_right_step(mode):
 
 
 def test_episodes_of_length_one_have_their_reward_as_return(mode):
-    transitions, report = play([Episode((7,)), Episode((9,))], mode=mode, n_steps=3).collect(3, 1)
+    transitions, stats = play([Episode((7,)), Episode((9,))], mode=mode, n_steps=3).collect(3, 1)
     assert targets(transitions) == {0: 7.0, 10: 9.0, 20: 7.0}
-    assert episodes(report)[:3] == [(7.0, 1), (9.0, 1), (7.0, 1)]
+    assert episodes(stats)[:3] == [(7.0, 1), (9.0, 1), (7.0, 1)]
 
 
 def test_two_episodes_inside_one_window_keep_apart(mode):
@@ -153,19 +153,19 @@ def test_both_autoreset_modes_yield_the_same_transitions_of_each_environment():
 
 def test_step_that_only_resets_is_neither_learned_from_nor_counted():
     rollout = play([Episode((1, 2))], mode=NEXT_STEP, n_steps=1)
-    transitions, report = rollout.collect(4, 1)
+    transitions, stats = rollout.collect(4, 1)
     assert numbers(transitions) == [0, 1, 10, 11]  # 2 and 12 are only seen by the resets
-    assert report.env_steps.tolist() == [4]
+    assert stats.env_steps.tolist() == [4]
     assert rollout.env_steps == 4
     assert rollout.env.envs[0].actions_taken == [0, 1, 0, 1]
-    assert episodes(report) == [(3.0, 2), (3.0, 2)]
+    assert episodes(stats) == [(3.0, 2), (3.0, 2)]
 
 
-def test_env_steps_add_up_over_reports(mode):
+def test_env_steps_add_up_over_all_stats(mode):
     rollout = play([Episode((1, 2))], [Episode((1, 2, 3))], mode=mode, n_steps=2)
-    reports = [rollout.collect(3, 1)[1] for _ in range(5)]
+    series = [rollout.collect(3, 1)[1] for _ in range(5)]
     taken = sum(len(env.actions_taken) for env in rollout.env.envs)
-    assert sum(report.env_steps.item() for report in reports) == rollout.env_steps == taken
+    assert sum(stats.env_steps.item() for stats in series) == rollout.env_steps == taken
 
 
 def test_actions_are_those_that_the_environment_was_given(mode):
@@ -174,23 +174,23 @@ def test_actions_are_those_that_the_environment_was_given(mode):
     assert transitions.actions.tolist() == rollout.env.envs[0].actions_taken[:6] == [0, 1, 0, 0, 0, 1]
 
 
-def test_report_holds_return_and_length_of_each_episode_in_order(mode):
+def test_stats_hold_return_and_length_of_each_episode_in_order(mode):
     script = [Episode((1, 2, 3)), Episode((-5,), "truncated"), Episode((0, 4))]
-    _, report = play(script, mode=mode, n_steps=1).collect(6, 1)
-    assert episodes(report) == [(6.0, 3), (-5.0, 1), (4.0, 2)]
+    _, stats = play(script, mode=mode, n_steps=1).collect(6, 1)
+    assert episodes(stats) == [(6.0, 3), (-5.0, 1), (4.0, 2)]
 
 
-def test_truncated_episode_reports_its_rewards_without_the_bootstrap(mode):
-    _, report = play([Episode((1, 2), "truncated")], mode=mode, n_steps=1).collect(2, 1)
-    assert episodes(report) == [(3.0, 2)]
+def test_truncated_episode_counts_its_rewards_without_the_bootstrap(mode):
+    _, stats = play([Episode((1, 2), "truncated")], mode=mode, n_steps=1).collect(2, 1)
+    assert episodes(stats) == [(3.0, 2)]
 
 
 def test_clipping_changes_targets_but_not_reported_returns(mode):
     rollout = play([Episode((5, -3, 0, 0.5))], mode=mode, n_steps=4, clip_rewards=True)
-    transitions, report = rollout.collect(4, 1)
+    transitions, stats = rollout.collect(4, 1)
     # signs 1, −1, 0, 1: 1 − 1/2 + 0 + 1/8; −1 + 0 + 1/4; 1/2; 1
     assert targets(transitions) == {0: 0.625, 1: -0.75, 2: 0.5, 3: 1.0}
-    assert episodes(report)[0] == (2.5, 4)
+    assert episodes(stats)[0] == (2.5, 4)
 
 
 def test_clipping_leaves_the_bootstrap_of_a_truncated_episode_whole(mode):
@@ -199,19 +199,19 @@ def test_clipping_leaves_the_bootstrap_of_a_truncated_episode_whole(mode):
     assert targets(transitions) == {0: 2.0, 1: 2.0}
 
 
-def test_report_names_the_oldest_policy_that_chose_any_of_the_actions():
+def test_stats_name_the_oldest_policy_that_chose_any_of_the_actions():
     rollout = play([Episode((1,) * 9)], mode=SAME_STEP, n_steps=2)
     # version 1 takes steps 0, 1 and 2 to complete transition 0; 2, 3 and 4 take one step each
-    reports = [rollout.collect(1, version)[1] for version in (1, 2, 3, 4)]
-    assert [report.env_steps.item() for report in reports] == [3, 1, 1, 1]
-    assert [report.policy_version.item() for report in reports] == [1, 1, 1, 2]
+    series = [rollout.collect(1, version)[1] for version in (1, 2, 3, 4)]
+    assert [stats.env_steps.item() for stats in series] == [3, 1, 1, 1]
+    assert [stats.policy_version.item() for stats in series] == [1, 1, 1, 2]
 
 
-def test_report_of_mixed_versions_names_the_oldest():
+def test_stats_of_mixed_versions_name_the_oldest():
     rollout = play([Episode((1,) * 9)], mode=SAME_STEP, n_steps=1)
     rollout.collect(1, 1)
-    _, report = rollout.collect(3, 2)  # transition 1 was still chosen by version 1
-    assert report.policy_version.tolist() == [1]
+    _, stats = rollout.collect(3, 2)  # transition 1 was still chosen by version 1
+    assert stats.policy_version.tolist() == [1]
 
 
 class ChangingPolicy(NumberPolicy):
@@ -244,12 +244,12 @@ def test_each_transition_has_the_version_that_chose_its_action_and_the_values_of
     assert returns == [1.5 + (t + 1000 * (t + 1)) / 4 for t in range(2, 7)]
 
 
-def test_episodes_beyond_the_places_of_a_report_wait_for_the_next():
+def test_episodes_beyond_the_places_of_stats_wait_for_the_next():
     rollout = play([Episode((value,)) for value in range(1, 10)], mode=SAME_STEP, n_steps=7)
     _, first = rollout.collect(1, 1)  # 8 steps, so 8 episodes, and places for 1 + 1
     assert len(first.episode_lengths) == 2
     later = [rollout.collect(1, 1)[1] for _ in range(3)]
-    assert [episodes(report) for report in (first, *later)] == [
+    assert [episodes(stats) for stats in (first, *later)] == [
         [(1.0, 1), (2.0, 1)],
         [(3.0, 1), (4.0, 1)],
         [(5.0, 1), (6.0, 1)],
@@ -258,16 +258,16 @@ def test_episodes_beyond_the_places_of_a_report_wait_for_the_next():
 
 
 def test_unused_episode_places_have_length_zero():
-    _, report = play([Episode((1,) * 9)], mode=SAME_STEP, n_steps=1).collect(3, 1)
-    assert report.episode_lengths.tolist() == [0, 0, 0, 0]
+    _, stats = play([Episode((1,) * 9)], mode=SAME_STEP, n_steps=1).collect(3, 1)
+    assert stats.episode_lengths.tolist() == [0, 0, 0, 0]
 
 
 def test_lost_life_ends_the_return_but_not_the_episode(mode):
     rollout = play([Episode((1, 2, 4, 8), lives_lost_at=(1,))], mode=mode, n_steps=4)
-    transitions, report = rollout.collect(4, 1)
+    transitions, stats = rollout.collect(4, 1)
     # 1 + 2/2; 2; then 4 + 8/2; 8
     assert targets(transitions) == {0: 2.0, 1: 2.0, 2: 8.0, 3: 8.0}
-    assert episodes(report)[0] == (15.0, 4)
+    assert episodes(stats)[0] == (15.0, 4)
 
 
 def test_lost_life_is_not_bootstrapped(mode):
@@ -283,10 +283,10 @@ def test_observations_are_copies_of_a_buffer_that_the_environment_reuses(mode):
 
 
 def test_collected_tensors_have_the_types_that_the_learner_expects(mode):
-    transitions, report = play([Episode((1, 2))], mode=mode, n_steps=2).collect(3, 1)
+    transitions, stats = play([Episode((1, 2))], mode=mode, n_steps=2).collect(3, 1)
     assert [tensor.dtype for tensor in transitions] == [torch.float32, torch.int64, torch.float32]
     kinds = [torch.int64, torch.int64, torch.float32, torch.int64, torch.float32, torch.float32]
-    assert [tensor.dtype for tensor in report] == kinds
+    assert [tensor.dtype for tensor in stats] == kinds
     assert [tuple(tensor.shape) for tensor in transitions] == [(3, 1), (3,), (3,)]
 
 
@@ -303,14 +303,14 @@ def test_truncated_game_of_the_native_atari_environment_bootstraps_from_final_ob
         "pong", 1, num_threads=1, noop_max=0, use_fire_reset=False, autoreset_mode=mode, max_num_frames_per_episode=20
     )
     try:
-        transitions, report = Rollout(env, MeanPixel(), n_steps=1, discount=1.0).collect(10, 1)
+        transitions, stats = Rollout(env, MeanPixel(), n_steps=1, discount=1.0).collect(10, 1)
     finally:
         env.close()
     # no reward in 20 frames, so R(o_t) = V(o_{t+1}); the stack fills up from black in three steps,
     # and a reset's black frames instead of the final ones would show as a quarter of the brightness
     full = transitions.returns[4]
     assert (transitions.returns / full).tolist() == pytest.approx([0.5, 0.75, 1, 1, 1] * 2, abs=0.01)
-    assert episodes(report) == [(0.0, 5), (0.0, 5)]
+    assert episodes(stats) == [(0.0, 5), (0.0, 5)]
 
 
 def test_environment_that_does_not_reset_itself_is_refused():

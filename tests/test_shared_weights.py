@@ -35,7 +35,7 @@ def entries(live: SharedNetwork | DeviceNetwork) -> tuple[set[float], int]:
     )
 
 
-def test_a_live_network_has_the_weights_published_last() -> None:
+def test_a_shared_network_has_the_weights_published_last() -> None:
     weights = SharedWeights(filled(0), CONTEXT)
     live = attached(weights)
     for value in (1, 2, 3):
@@ -88,7 +88,7 @@ def test_publishing_and_reading_recover_from_a_process_killed_while_it_held_the_
     assert time.monotonic() - begun_at < 5
 
 
-def test_a_copied_network_is_renewed_whenever_something_newer_is_published() -> None:
+def test_a_device_network_is_renewed_whenever_something_newer_is_published() -> None:
     weights = SharedWeights(filled(0), CONTEXT)
     copied = DeviceNetwork(weights, filled(-1).eval(), torch.device("cpu"))
     for value in (1, 2, 3):
@@ -99,7 +99,7 @@ def test_a_copied_network_is_renewed_whenever_something_newer_is_published() -> 
     assert [parameter.data_ptr() for parameter in copied.parameters()] == before
 
 
-def test_a_live_network_computes_what_the_published_one_does() -> None:
+def test_a_shared_network_computes_what_the_published_one_does() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(50, 50), nn.BatchNorm1d(50))
     net(torch.randn(8, 50))  # batch statistics, in buffers

@@ -74,7 +74,7 @@ def test_full_action_space_has_18_actions(full, num_actions):
     assert describe_task(config).num_actions == num_actions
 
 
-def test_protocol_of_pong_says_what_is_played():
+def test_task_of_pong_says_what_is_played():
     task = describe_task(EnvConfig(id="PongNoFrameskip-v4"))
     assert str(task) == (
         "env_id PongNoFrameskip-v4, observation_shape (4, 84, 84), observation_dtype uint8, num_actions 6, "
@@ -392,7 +392,7 @@ class Shows(gymnasium.Env):
         (spaces.Dict(a=spaces.Discrete(5), b=spaces.Box(0, 1, (2,), np.float32)), (None, None)),
     ],
 )
-def test_the_protocol_has_the_bounds_that_all_elements_of_an_observation_share(space, bounds):
+def test_the_task_has_the_bounds_that_all_elements_of_an_observation_share(space, bounds):
     gymnasium.register("Shows-v0", entry_point=Shows, kwargs={"observation_space": space})
     try:
         task = describe_task(EnvConfig("Shows-v0"))

@@ -25,7 +25,7 @@ def step(*probabilities: float, action: int = 0, names: Sequence[str] = ("",) * 
     return PlaybackStep(bars, 0.5, np.array(action), score=-3.0, steps=7)
 
 
-def test_a_video_has_a_frame_for_each_moment_at_the_games_own_speed(tmp_path: Path) -> None:
+def test_a_video_has_a_frame_for_each_step_at_the_games_own_speed(tmp_path: Path) -> None:
     video = record_episode(CARTPOLE, MLP((4,), 2), tmp_path / "new" / "a.mp4", seed=1)
     frames, seconds = imageio_ffmpeg.count_frames_and_secs(video.path)
     assert video.episode_return == video.steps > 8
