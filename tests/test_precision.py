@@ -8,17 +8,17 @@ import torch
 from torch import Tensor
 
 from lightning_a3c import A3CModule, AutoPrecision, CollectorDataModule, EnvConfig
+from lightning_a3c.rl.types import Batch
 
 
 class Watched(A3CModule):
-    """Remembers the dtype of what its network makes in training."""
+    """Remembers the dtype of its loss's inputs in training."""
 
     seen: torch.dtype
 
-    def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
-        logits, values = super().forward(observations)
-        self.seen = logits.dtype
-        return logits, values
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
+        self.seen = self.forward(batch.payload[0])[0].dtype
+        return super().training_step(batch, batch_idx)
 
 
 def fit(folder: Path, **where: object) -> tuple[Watched, str]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
@@ -67,6 +69,8 @@ class A3CCLI(LightningCLI):
         """Leave the configuration of `fit` in force, where Lightning lets the checkpoint's hyper-parameters win."""
         if self.config.get("subcommand") != "fit":
             super()._parse_ckpt_path()
+        elif Path(self.config["fit"].get("ckpt_path") or "").is_file():
+            torch.load(self.config["fit"]["ckpt_path"], map_location="meta", weights_only=True)  # refuses code at once
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init.get(str(self.subcommand), self.config_init)

@@ -244,9 +244,9 @@ class A3CModule(pl.LightningModule):
         missing = self._choose_mode()
         validate_fit(trainer, self.net)
         if type(self).forward is not A3CModule.forward:
-            raise MisconfigurationException(
-                f"{type(self).__name__} overrides forward, but workers act with its network alone; put that into the "
-                "network"
+            rank_zero_warn(
+                f"{type(self).__name__} overrides forward, but workers act with its network alone: what forward changes "
+                "is not in the policy that acts; put it into the network"
             )
         try:
             check_agent(self.net, self.hparams["observation_shape"], self.hparams["num_actions"], self.hparams["task"])

@@ -153,9 +153,7 @@ class BoxSpec:
 
     def __post_init__(self) -> None:
         if self.squash and not all(map(math.isfinite, (*self.low, *self.high))):
-            raise ValueError(
-                f"squashing needs finite bounds of the actions, got {self.low} … {self.high}; clip instead"
-            )
+            raise ValueError(f"squashing needs finite action bounds, got {self.low} … {self.high}; clip instead")
 
     @property
     def num_outputs(self) -> int:
