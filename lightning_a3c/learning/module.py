@@ -245,8 +245,8 @@ class A3CModule(pl.LightningModule):
         validate_fit(trainer, self.net)
         if type(self).forward is not A3CModule.forward:
             rank_zero_warn(
-                f"{type(self).__name__} overrides forward, but workers act with its network alone, without what forward "
-                "adds; put that into the network"
+                f"{type(self).__name__} overrides forward, but workers act with its network alone, not with what "
+                "forward adds; put that into the network"
             )
         try:
             check_agent(self.net, self.hparams["observation_shape"], self.hparams["num_actions"], self.hparams["task"])
