@@ -58,7 +58,7 @@ class NeverEnding(SeededLengthEnv):
         return np.minimum(observation, 10), 1.0, ended and self.length == 2, *rest
 
 
-gymnasium.register("NeverEnding-v0", entry_point=NeverEnding)
+gymnasium.register("NeverEnding-v0", entry_point="tests.test_evaluation:NeverEnding")
 
 
 def test_an_episode_without_an_end_is_cut_off_and_the_next_one_begins_anew():

@@ -52,7 +52,8 @@ class Endless(gymnasium.Env):
         return np.zeros((64, 64, 3), np.uint8)
 
 
-gymnasium.register("Endless-v0", entry_point=Endless)
+# by its name: by the class, all workers would import this module, and Lightning with it
+gymnasium.register("Endless-v0", entry_point="tests.test_evaluation_watch:Endless")
 
 
 @pytest.fixture(autouse=True)

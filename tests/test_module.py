@@ -40,7 +40,8 @@ class Memory(gymnasium.Env):
 
 
 if "Memory-v0" not in gymnasium.registry:
-    gymnasium.register("Memory-v0", entry_point=Memory)
+    # by its name: by the class, all workers would import this module, and Lightning with it
+    gymnasium.register("Memory-v0", entry_point="tests.test_module:Memory")
 
 
 class Net(nn.Module):
