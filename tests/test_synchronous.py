@@ -24,7 +24,7 @@ from lightning_a3c.viewing.runs import read_run
 
 pytestmark = pytest.mark.timeout(600)
 
-MODES = ["data", "gradient"]
+MODES = ["data", pytest.param("gradient", marks=pytest.mark.slow)]
 CLOCKS = {"steps/s", "train_seconds"}  # all that may differ between two runs
 
 
@@ -126,7 +126,7 @@ def test_two_runs_are_bit_identical_however_their_workers_are_delayed(mode: str,
     ("mode", "env_id", "episodes"),
     [
         ("data", "CartPole-v1", 25),
-        ("gradient", "CartPole-v1", 25),
+        pytest.param("gradient", "CartPole-v1", 25, marks=pytest.mark.slow),
         pytest.param("data", "BreakoutNoFrameskip-v4", 4, marks=pytest.mark.slow),
         pytest.param("gradient", "PongNoFrameskip-v4", 0, marks=pytest.mark.slow),
     ],
