@@ -17,7 +17,7 @@ from lightning_a3c.environments.making import clips_rewards, make_vector_env, re
 from lightning_a3c.environments.replay import ReplayableEnv
 from lightning_a3c.rl.agent_network import scales_rewards
 from lightning_a3c.rl.policies import NetworkPolicy
-from lightning_a3c.rl.types import Message, Payload, RolloutStats, Transitions
+from lightning_a3c.rl.types import Message, Transitions
 
 _log = logging.getLogger(__name__)
 
@@ -77,14 +77,12 @@ class Collector:
                 payload if isinstance(payload, Transitions) else None,
             )
 
-            def make_payload(net: nn.Module, version: int) -> Payload:
+            def make_message(net: nn.Module, version: int) -> Message:
                 update = self.job.first_update + version - 1
-                return self.job.make_payload(net, transitions, self.rank, update, payload)
+                sent = self.job.make_payload(net, transitions, self.rank, update, payload)
+                return Message(sent, with_moments(stats, net, transitions))
 
-            def measure(net: nn.Module, version: int) -> RolloutStats:
-                return with_moments(stats, net, transitions)
-
-            return Message(self._net.compute(make_payload), self._net.compute(measure))
+            return self._net.compute(make_message)
 
     def state_dict(self) -> CollectorState:
         """Everything except the weights that decides what a synchronous collector does next."""

@@ -17,7 +17,7 @@ from lightning_a3c.collection.config import StreamConfig
 from lightning_a3c.collection.job import CollectorJob, CollectorState
 from lightning_a3c.collection.processes.pool import WorkerError
 from lightning_a3c.rl.agent_network import AgentNetwork
-from lightning_a3c.rl.networks import device_of
+from lightning_a3c.rl.network_checks import device_of
 from lightning_a3c.rl.types import Batch, RolloutStats
 from lightning_a3c.system.malloc import keep_freed_memory
 from lightning_a3c.system.processor import limited_threads, prefer_onednn

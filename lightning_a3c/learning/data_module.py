@@ -33,7 +33,7 @@ from lightning_a3c.learning.evaluation_watch import EvaluationWatch
 from lightning_a3c.learning.gradient_parallel import GradientParallel
 from lightning_a3c.learning.observation_file import read_observations
 from lightning_a3c.learning.progress import Progress
-from lightning_a3c.rl.networks import device_of
+from lightning_a3c.rl.network_checks import device_of
 from lightning_a3c.rl.types import Batch, Gradients
 from lightning_a3c.system.process_wide import ProcessWideSetting
 
@@ -226,10 +226,9 @@ class CollectorDataModule(pl.LightningDataModule):
                 `first_update`.
         """
         make_payload = make_payload or self.make_payload
-        device = torch.device("cpu")
         if self.worker_device == "auto":
             device = auto_device(device_of(net), self.num_workers, isinstance(make_payload, SendGradients))
-        elif self.worker_device != "cpu":
+        else:
             device = torch.device(self.worker_device)
         job = CollectorJob(
             env=self.env,

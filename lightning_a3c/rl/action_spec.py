@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -178,11 +179,17 @@ class BoxSpec:
         entropy = (log_std + (0.5 + _HALF_LOG_2_PI)).sum(dim=1)
         return log_prob, entropy
 
-    def to_env(self, actions: Tensor) -> Tensor:
+    @cached_property
+    def _bounds(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Low, high, and where 0 and the length of 1 are mapped to; each float32 [d]."""
         low, high = torch.tensor(self.low), torch.tensor(self.high)
         is_bounded = low.isfinite() & high.isfinite()
         middle = torch.where(is_bounded, (low + high) / 2, 0.0)
         half = torch.where(is_bounded, (high - low) / 2, 1.0)
+        return low, high, middle, half
+
+    def to_env(self, actions: Tensor) -> Tensor:
+        low, high, middle, half = self._bounds
         actions = actions.cpu()
         if self.squash:
             actions = actions.tanh()

@@ -29,6 +29,11 @@ class TrainingDifferences(NamedTuple):
     is_random: bool  # whether outputs are random, as with Dropout
 
 
+def device_of(net: nn.Module) -> torch.device:
+    """Where its parameters lie; the CPU if it has none."""
+    return next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
+
+
 @contextmanager
 def evaluating(net: nn.Module) -> Iterator[None]:
     """Run the block with `net` in evaluation mode, then restore the mode of each of its modules."""
@@ -83,7 +88,7 @@ def check_network(
         ValueError: the network does not map observations to logits [B, A] and values [B], cannot be copied, or keeps
             state between calls in evaluation mode.
     """
-    observations = _examples(observation_shape, dtype, bounds, _device_of(net))
+    observations = _examples(observation_shape, dtype, bounds, device_of(net))
     with torch.no_grad(), _eager():
         if any(isinstance(module, LazyModuleMixin) and module.has_uninitialized_params() for module in net.modules()):
             with evaluating(net):
@@ -103,7 +108,7 @@ def training_differences(
     bounds: tuple[float, float] | None = None,
 ) -> TrainingDifferences:
     """What `net`, in the mode that each of its modules is in, does that it does not in evaluation mode."""
-    observations = _examples(observation_shape, dtype, bounds, _device_of(net))[0]
+    observations = _examples(observation_shape, dtype, bounds, device_of(net))[0]
 
     def is_random(*copies: nn.Module) -> bool:
         first, second = (_snapshot(tried, observations, seed) for seed, tried in enumerate(copies))
@@ -220,10 +225,6 @@ def _is_same(a: Tensor | None, b: Tensor | None) -> bool:
     if not a.is_floating_point():
         return torch.equal(a, b)
     return torch.allclose(a.float(), b.float(), rtol=1e-4, atol=1e-6, equal_nan=True)
-
-
-def _device_of(net: nn.Module) -> torch.device:
-    return next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
 
 
 @contextmanager

@@ -255,11 +255,6 @@ def instantiate(spec: dict[str, Any], *args: Any) -> Any:
     return _call(_imported(class_path), args, init_args, str(class_path))
 
 
-def device_of(net: nn.Module) -> torch.device:
-    """Device of the network's parameters; the CPU if it has none."""
-    return next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
-
-
 def channel_axis(observation_shape: Sequence[int], least: int = 36) -> Literal[0, 2] | None:
     """Where the channels of an image of at least `least` × `least` are; None for other shapes."""
     if len(observation_shape) != 3:
