@@ -5,10 +5,16 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import gymnasium
 import pytest
 import torch
+from gymnasium.vector import VectorEnv
 
+from lightning_a3c.environments.atari import AtariConfig
+from lightning_a3c.environments.config import EnvConfig
+from lightning_a3c.environments.making import make_vector_env
 from tests.command_line import lightning_a3c
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -66,3 +72,44 @@ def cartpole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         done = lightning_a3c(*command, folder=folder)
         assert done.returncode == 0, done.stderr
     return run
+
+
+@pytest.fixture
+def make() -> Iterator[Callable[..., VectorEnv]]:
+    """Builds vector environments and closes them after the test."""
+    made: list[VectorEnv] = []
+
+    def build(env_id: str, num_envs: int = 1, **atari: Any) -> VectorEnv:
+        made.append(make_vector_env(EnvConfig(id=env_id, num_envs=num_envs, atari=AtariConfig(**atari))))
+        return made[-1]
+
+    yield build
+    for env in made:
+        env.close()
+
+
+@pytest.fixture
+def register() -> Iterator[Callable[..., str]]:
+    """Registers ids and forgets them after the test."""
+    registered: list[str] = []
+
+    def add(env_id: str, entry_point: Any, **spec: Any) -> str:
+        gymnasium.register(env_id, entry_point, **spec)
+        registered.append(env_id)
+        return env_id
+
+    yield add
+    for env_id in registered:
+        del gymnasium.registry[env_id]
+
+
+@pytest.fixture
+def register_atari(register: Callable[..., str]) -> Callable[..., str]:
+    """Registers a game that skips 4 frames, without sticky actions, with arguments of `ale_py.AtariEnv`."""
+
+    def add(env_id: str, max_episode_steps: int | None = None, additional_wrappers: Any = (), **changes: Any) -> str:
+        arguments = {"game": "breakout", "frameskip": 4, "repeat_action_probability": 0.0} | changes
+        limits = {"max_episode_steps": max_episode_steps, "additional_wrappers": additional_wrappers}
+        return register(env_id, "ale_py.env:AtariEnv", kwargs=arguments, **limits)
+
+    return add

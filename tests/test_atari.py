@@ -20,47 +20,6 @@ from lightning_a3c.environments.task import describe_task, playing_notes
 BARE = {"noop_max": 0, "fire_on_reset": False}
 
 
-@pytest.fixture
-def make():
-    """Builds vector environments and closes them after the test."""
-    made = []
-
-    def build(env_id, num_envs=1, **atari):
-        made.append(make_vector_env(EnvConfig(id=env_id, num_envs=num_envs, atari=AtariConfig(**atari))))
-        return made[-1]
-
-    yield build
-    for env in made:
-        env.close()
-
-
-@pytest.fixture
-def register():
-    """Registers ids and forgets them after the test."""
-    registered = []
-
-    def add(env_id, entry_point, **spec):
-        gymnasium.register(env_id, entry_point, **spec)
-        registered.append(env_id)
-        return env_id
-
-    yield add
-    for env_id in registered:
-        del gymnasium.registry[env_id]
-
-
-@pytest.fixture
-def register_atari(register):
-    """Registers a game that skips 4 frames, without sticky actions, with arguments of `ale_py.AtariEnv`."""
-
-    def add(env_id, max_episode_steps=None, additional_wrappers=(), **changes):
-        arguments = {"game": "breakout", "frameskip": 4, "repeat_action_probability": 0.0} | changes
-        limits = {"max_episode_steps": max_episode_steps, "additional_wrappers": additional_wrappers}
-        return register(env_id, "ale_py.env:AtariEnv", kwargs=arguments, **limits)
-
-    return add
-
-
 def gymnasium_atari(env_id):
     """Gymnasium's own DQN preprocessing; the stack starts black, as ALE's does."""
     env = AtariPreprocessing(gymnasium.make(env_id), noop_max=0, frame_skip=4, terminal_on_life_loss=False)

@@ -2,19 +2,7 @@
 
 import pytest
 
-from lightning_a3c import CollectorDataModule, EnvConfig
-
-
-def data(**changes: object) -> CollectorDataModule:
-    values = {
-        "env": EnvConfig("CartPole-v1", num_envs=4),
-        "num_workers": 2,
-        "micro_batch_size": 16,
-        "batch_size": 32,
-        "updates_per_epoch": 5,
-        "seed": 3,
-    }
-    return CollectorDataModule(**(values | changes))
+from tests.small_runs import data
 
 
 @pytest.mark.parametrize(("cores", "expected"), [(1, 1), (2, 2), (64, 8)])

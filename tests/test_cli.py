@@ -217,3 +217,27 @@ def test_values_given_on_the_command_line_come_back_from_the_printed_configurati
         for part in name.split("."):
             found = found[part]
         assert float(found) == value
+
+
+def test_a_list_where_options_belong_is_refused_instead_of_ignored(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("data: {env: [{id: Acrobot-v1}]}")
+    refused = lightning_a3c("fit", "--config=c.yaml", folder=tmp_path)
+    assert refused.returncode == 2
+    assert "data.env must hold options, got a list" in refused.stderr
+
+
+def test_a_seed_of_null_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("seed_everything: null")
+    refused = lightning_a3c("fit", "--config=c.yaml", folder=tmp_path)
+    assert refused.returncode == 2
+    assert "--seed_everything must be in 0" in refused.stderr
+
+
+def test_the_configuration_in_force_wins_over_that_of_a_named_checkpoint(tmp_path: Path) -> None:
+    common = ["--data.num_workers=0", "--data.micro_batch_size=8", "--data.batch_size=8", "--trainer.accelerator=cpu"]
+    lightning_a3c("fit", *common, "--trainer.max_steps=1", folder=tmp_path)
+    (last,) = tmp_path.glob("lightning_logs/*/checkpoints/last.ckpt")
+    changed = ["--trainer.max_steps=2", "--model.entropy_weight=0.5", f"--ckpt_path={last}"]
+    assert lightning_a3c("fit", *common, *changed, folder=tmp_path).returncode == 0
+    newest = max(tmp_path.glob("lightning_logs/*/config.yaml"), key=lambda path: path.stat().st_mtime)
+    assert yaml.safe_load(newest.read_text())["model"]["entropy_weight"] == 0.5

@@ -2,24 +2,14 @@
 
 import random
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 
-from lightning_a3c import CollectorDataModule, EnvConfig
-
-
-def data(**changes: object) -> CollectorDataModule:
-    values = {
-        "env": EnvConfig("CartPole-v1", num_envs=4),
-        "num_workers": 2,
-        "micro_batch_size": 16,
-        "batch_size": 32,
-        "updates_per_epoch": 5,
-        "seed": 3,
-    }
-    return CollectorDataModule(**(values | changes))
+from lightning_a3c import EnvConfig
+from tests.small_runs import data
 
 
 def test_an_id_alone_stands_for_its_config() -> None:
@@ -62,9 +52,17 @@ def test_workers_share_room_for_two_updates(num_workers: int, micro_batch_size: 
         ({"learner_threads": 0}, "data.learner_threads must be >= 1, got 0"),
         ({"worker_precision": "bf16"}, "data.worker_precision must be .*, got 'bf16'"),
         ({"worker_device": "gpu"}, "data.worker_device must be .*, got 'gpu': Expected one of cpu, cuda"),
+        ({"eval_policy": "argmax"}, "data.eval_policy must be .*, got 'argmax'"),
+        ({"num_workers": "4"}, "data.num_workers must be a whole number, got '4'"),
+        ({"batch_size": 32.5}, r"data.batch_size must be a whole number, got 32.5"),
         ({"env": EnvConfig("CartPole-v1", num_envs=0)}, "env.num_envs must be >= 1, got 0"),
     ],
 )
 def test_bad_values_are_refused_before_any_process_starts(changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         data(**changes)
+
+
+def test_an_id_that_is_no_text_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"env.id must be a Gymnasium id such as 'CartPole-v1', got EnvSpec"):
+        EnvConfig(gymnasium.spec("CartPole-v1"))

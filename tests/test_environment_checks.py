@@ -13,6 +13,7 @@ from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig, Supervision
 from lightning_a3c.collection.processes.pool import WorkerError
 from lightning_a3c.environments.checks import BadEnvironment, CallTracker
 from lightning_a3c.environments.making import make_vector_env
+from lightning_a3c.environments.spaces import ObservationLayout
 
 TRACKER = CallTracker()
 SEEN: list[str] = []
@@ -266,3 +267,10 @@ def test_a_key_that_is_missing_from_a_dict_is_named() -> None:
         BadEnvironment, match=r"step returned the observation \{'b': 1\}, which does not fit its space Dict"
     ):
         step_once(steps=[{"observation": {"b": 1}}], space=space, first=space.sample())
+
+
+def test_observations_that_float32_cannot_hold_are_named() -> None:
+    space = gymnasium.spaces.Box(-np.inf, np.inf, (1,), np.float64)
+    layout = ObservationLayout(space)
+    (numbers,) = layout.floats(np.array([1e300]))
+    assert numbers.tolist() == [np.inf]  # which the check around each environment refuses

@@ -8,16 +8,13 @@ import pytest
 import torch
 
 import tests.scripted  # noqa: F401  registers SeededLength-v0
-from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig
-
-
-def data(env_id: str = "CartPole-v1", **changes: object) -> CollectorDataModule:
-    return CollectorDataModule(env=EnvConfig(env_id, num_envs=2), num_workers=0, seed=3, **changes)
+from lightning_a3c import A3CModule
+from tests.small_runs import serial_data
 
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "PongNoFrameskip-v4"])
 def test_an_exported_network_gives_equal_outputs_in_onnxruntime(env_id: str, tmp_path: Path) -> None:
-    module = A3CModule.for_data(data(env_id))
+    module = A3CModule.for_data(serial_data(env_id))
     path = tmp_path / "net.onnx"
     module.export_onnx(path)
     assert [file.name for file in tmp_path.iterdir()] == ["net.onnx"]

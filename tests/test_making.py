@@ -6,23 +6,8 @@ import pytest
 from gymnasium.vector import AutoresetMode
 
 import tests.scripted  # noqa: F401  registers SeededLength-v0
-from lightning_a3c.environments.atari import AtariConfig
 from lightning_a3c.environments.config import EnvConfig
 from lightning_a3c.environments.making import make_vector_env, reset_seed
-
-
-@pytest.fixture
-def make():
-    """Builds vector environments and closes them after the test."""
-    made = []
-
-    def build(env_id, num_envs=1, **atari):
-        made.append(make_vector_env(EnvConfig(id=env_id, num_envs=num_envs, atari=AtariConfig(**atari))))
-        return made[-1]
-
-    yield build
-    for env in made:
-        env.close()
 
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "PongNoFrameskip-v4"])

@@ -221,3 +221,64 @@ def test_a_network_that_is_replaced_or_grows_in_training_is_refused(mode: str, a
     own = [GradientParallel()] if mode == "gradient" else []
     with pytest.raises((MisconfigurationException, ValueError), match=message):
         trainer(Swap(adds), *own, max_steps=9).fit(A3CModule.for_data(stream, mode=mode), datamodule=stream)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mode": "Data"}, "mode must be .*, got 'Data'"),
+        ({"log_std": "heads"}, "log_std must be .*, got 'heads'"),
+        ({"optimizer": torch.optim.Adam}, "optimizer must be .*class_path.*, got <class"),
+        ({"lr_scheduler": "StepLR"}, "lr_scheduler must be .*class_path.*, got 'StepLR'"),
+        ({"entropy_weight": float("nan")}, "entropy_weight must be >= 0, got nan"),
+        ({"value_weight": float("nan")}, "value_weight must be > 0, got nan"),
+    ],
+)
+def test_values_out_of_range_are_refused_in_scripts_too(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        A3CModule((4,), 2, **changes)
+
+
+class Remembers(Net):
+    """Adds its last outputs to the next ones."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        logits, values = super().forward(x)
+        self.last = logits + getattr(self, "last", 0)
+        return self.last, values
+
+
+@pytest.mark.parametrize("change", ["replaced", "cast"])
+def test_a_network_that_changed_since_the_module_was_made_is_checked_before_training(
+    change: str, tmp_path: Path
+) -> None:
+    stream = data()
+    module = A3CModule.for_data(stream)
+    if change == "replaced":
+        module.net = Remembers()
+    else:
+        module.double()
+    with pytest.raises(MisconfigurationException, match=r"keeps state between calls|does not turn float32"):
+        trainer(logger=CSVLogger(tmp_path)).fit(module, datamodule=stream)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_forward_that_workers_do_not_call_is_warned_of() -> None:
+    class Scales(A3CModule):
+        def forward(self, observations: Any) -> tuple[Tensor, Tensor]:
+            return super().forward(observations / 2)
+
+    stream = data()
+    with pytest.warns(UserWarning, match="Scales overrides forward, but workers act with its network alone"):
+        trainer().fit(Scales.for_data(stream), datamodule=stream)
+
+
+def test_training_goes_on_from_weights_alone_with_fresh_moments(tmp_path: Path) -> None:
+    stream = data()
+    first = trainer()
+    first.fit(A3CModule.for_data(stream), datamodule=stream)
+    first.save_checkpoint(tmp_path / "weights.ckpt", weights_only=True)
+    module = A3CModule.for_data(stream)
+    with pytest.warns(UserWarning, match="the checkpoint holds weights only"):
+        trainer(max_steps=4).fit(module, datamodule=stream, ckpt_path=tmp_path / "weights.ckpt")
+    assert module.progress.env_steps == 2 * 8 + 4 * 8

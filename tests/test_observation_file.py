@@ -4,27 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 import tests.scripted  # noqa: F401  registers SeededLength-v0
-from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig
-
-
-def trainer(folder: Path, *callbacks: pl.Callback, **changes: object) -> pl.Trainer:
-    values = {
-        "accelerator": "cpu",
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "default_root_dir": folder,
-    }
-    return pl.Trainer(callbacks=list(callbacks), **(values | changes))
-
-
-def data(env_id: str = "CartPole-v1", **changes: object) -> CollectorDataModule:
-    return CollectorDataModule(env=EnvConfig(env_id, num_envs=2), num_workers=0, seed=3, **changes)
+from lightning_a3c import A3CModule
+from tests.small_runs import serial_data, trainer
 
 
 @pytest.mark.parametrize(
@@ -38,7 +22,7 @@ def data(env_id: str = "CartPole-v1", **changes: object) -> CollectorDataModule:
 def test_observations_that_do_not_fit_are_refused(content: np.ndarray, message: str, tmp_path: Path) -> None:
     np.save(tmp_path / "o.npy", content, allow_pickle=True)
     with pytest.raises(ValueError, match=message):
-        data(predict_observations=str(tmp_path / "o.npy"))
+        serial_data(predict_observations=str(tmp_path / "o.npy"))
 
 
 def test_a_cut_off_or_missing_file_of_observations_is_refused(tmp_path: Path) -> None:
@@ -46,10 +30,10 @@ def test_a_cut_off_or_missing_file_of_observations_is_refused(tmp_path: Path) ->
     (tmp_path / "cut.npy").write_bytes((tmp_path / "o.npy").read_bytes()[:500])
     for name in ("cut.npy", "no.npy"):
         with pytest.raises(ValueError, match=f"data.predict_observations .*{name} cannot be read as a NumPy file"):
-            data(predict_observations=str(tmp_path / name))
+            serial_data(predict_observations=str(tmp_path / name))
 
 
 def test_predict_without_observations_says_what_is_missing(tmp_path: Path) -> None:
-    stream = data()
+    stream = serial_data()
     with pytest.raises(MisconfigurationException, match=r"data.predict_observations is not set"):
         trainer(tmp_path).predict(A3CModule.for_data(stream), datamodule=stream)

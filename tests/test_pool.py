@@ -16,29 +16,13 @@ import pytest
 import torch
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 
-from lightning_a3c import A3CModule, CollectorDataModule, CollectorDataset, EnvConfig, Supervision
+from lightning_a3c import A3CModule, CollectorDataset, EnvConfig, Supervision
 from lightning_a3c.collection.payloads import SendGradients
 from lightning_a3c.collection.processes.pool import WorkerError, WorkerPool
 from lightning_a3c.rl.types import Gradients
+from tests.small_runs import data, dataset
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
-
-
-def data(**changes: object) -> CollectorDataModule:
-    values = {
-        "env": EnvConfig("CartPole-v1", num_envs=4),
-        "num_workers": 2,
-        "micro_batch_size": 16,
-        "batch_size": 32,
-        "updates_per_epoch": 5,
-        "seed": 3,
-    }
-    return CollectorDataModule(**(values | changes))
-
-
-def dataset(**changes: object) -> CollectorDataset:
-    module = data(**changes)
-    return module.dataset(A3CModule.for_data(module).net)
 
 
 def pool_of(stream: CollectorDataset) -> WorkerPool:

@@ -12,7 +12,7 @@ import pytest
 
 from lightning_a3c import RunProgressBar, StopAfterEnvSteps
 from lightning_a3c.learning.progress import Progress
-from lightning_a3c.viewing.progress_bar import bar_options, describe, seconds_left
+from lightning_a3c.viewing.progress_bar import bar_options, describe, is_interactive, seconds_left
 
 
 def progress(env_steps: int, steps_per_second: float) -> Progress:
@@ -90,3 +90,8 @@ def test_the_bar_on_a_real_terminal_shows_return_speed_env_steps_and_time_left(t
     for fact in (r"return_100: \d", r"steps/s: \d", r"env steps: [\d,]+", r"time left: \d:\d\d:\d\d"):
         assert re.search(fact, text), (fact, text[-500:])
     assert b"env steps" not in errors  # no lines beside the bar
+
+
+def test_a_closed_standard_output_shows_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", None)
+    assert not is_interactive()

@@ -4,29 +4,13 @@ from pathlib import Path
 
 import imageio_ffmpeg
 import pytest
-import pytorch_lightning as pl
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 import tests.scripted  # noqa: F401  registers SeededLength-v0
-from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig, RecordVideo
+from lightning_a3c import A3CModule, RecordVideo
 from lightning_a3c.system.files import NotWritable
-
-
-def trainer(folder: Path, *callbacks: pl.Callback, **changes: object) -> pl.Trainer:
-    values = {
-        "accelerator": "cpu",
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "default_root_dir": folder,
-    }
-    return pl.Trainer(callbacks=list(callbacks), **(values | changes))
-
-
-def data(env_id: str = "CartPole-v1", **changes: object) -> CollectorDataModule:
-    return CollectorDataModule(env=EnvConfig(env_id, num_envs=2), num_workers=0, seed=3, **changes)
+from tests.small_runs import serial_data, trainer
 
 
 def test_training_records_every_so_many_updates_in_the_run_folder_and_in_tensorboard(cartpole_run: Path) -> None:
@@ -45,14 +29,14 @@ def test_training_records_every_so_many_updates_in_the_run_folder_and_in_tensorb
 
 
 def test_videos_of_an_environment_without_pictures_are_refused_before_training(tmp_path: Path) -> None:
-    stream = data("SeededLength-v0")
+    stream = serial_data("SeededLength-v0")
     with pytest.raises(MisconfigurationException, match=r"RecordVideo .* 'SeededLength-v0' has no render mode"):
         trainer(tmp_path, RecordVideo(), max_steps=1).fit(A3CModule.for_data(stream), datamodule=stream)
 
 
 def test_a_missing_ffmpeg_is_named_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(tmp_path / "no-such-program"))
-    stream = data()
+    stream = serial_data()
     module = A3CModule.for_data(stream)
     with pytest.raises(NotWritable, match="videos need ffmpeg"):
         trainer(tmp_path, RecordVideo(), max_steps=1).fit(module, datamodule=stream)

@@ -7,24 +7,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from lightning_a3c import A3CModule, CollectorDataModule, CollectorDataset, EnvConfig
-
-
-def data(**changes: object) -> CollectorDataModule:
-    values = {
-        "env": EnvConfig("CartPole-v1", num_envs=4),
-        "num_workers": 2,
-        "micro_batch_size": 16,
-        "batch_size": 32,
-        "updates_per_epoch": 5,
-        "seed": 3,
-    }
-    return CollectorDataModule(**(values | changes))
-
-
-def dataset(**changes: object) -> CollectorDataset:
-    module = data(**changes)
-    return module.dataset(A3CModule.for_data(module).net)
+from lightning_a3c import A3CModule
+from tests.small_runs import data, dataset
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

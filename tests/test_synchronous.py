@@ -5,7 +5,9 @@ import random
 import signal
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -263,3 +265,34 @@ def test_an_environment_that_its_seed_does_not_determine_is_noticed_when_played_
     assert not again.load_state_dict(played.state_dict())[1]
     played.close()
     again.close()
+
+
+class CountsResets(gymnasium.Env[np.ndarray, int]):
+    """Three steps; shows how often it was reset."""
+
+    observation_space = gymnasium.spaces.Box(0, np.inf, (1,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+    resets = 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.resets, self.steps = self.resets + 1, 0
+        return self._show(), {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        return self._show(), 0.0, False, self.steps == 3, {}
+
+    def _show(self) -> np.ndarray:
+        return np.array([self.resets], np.float32)
+
+
+def test_an_environment_is_reset_once_an_episode() -> None:
+    gymnasium.register("CountsResets-v0", entry_point=CountsResets)
+    env = EnvConfig("CountsResets-v0", num_envs=1)
+    stream = CollectorDataModule(env, num_workers=0, micro_batch_size=9, batch_size=9, synchronous=True, n_steps=1)
+    with closing(stream.dataset(A3CModule.for_data(stream).net)) as dataset:
+        batch = next(iter(dataset))
+    del gymnasium.registry["CountsResets-v0"]
+    shown = batch.payload.observations.flatten()
+    assert (shown - shown[0]).tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]

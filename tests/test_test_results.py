@@ -6,29 +6,13 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
 
 import tests.scripted  # noqa: F401  registers SeededLength-v0
 from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig, SaveTestResults, WritePredictions
+from tests.small_runs import serial_data, trainer
 
 UNTRAINED = "plays untrained weights"
-
-
-def trainer(folder: Path, *callbacks: pl.Callback, **changes: object) -> pl.Trainer:
-    values = {
-        "accelerator": "cpu",
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "default_root_dir": folder,
-    }
-    return pl.Trainer(callbacks=list(callbacks), **(values | changes))
-
-
-def data(env_id: str = "CartPole-v1", **changes: object) -> CollectorDataModule:
-    return CollectorDataModule(env=EnvConfig(env_id, num_envs=2), num_workers=0, seed=3, **changes)
 
 
 def test_a_test_leaves_its_results_and_a_video_beside_the_checkpoint(cartpole_run: Path) -> None:
@@ -49,10 +33,10 @@ def test_every_logger_that_writes_files_has_the_configuration_and_the_machine(ca
 
 
 def test_testing_again_gives_the_same_results(tmp_path: Path) -> None:
-    module = A3CModule.for_data(data())
+    module = A3CModule.for_data(serial_data())
     kept = []
     for _ in range(2):
-        stream = data(eval_episodes=3)
+        stream = serial_data(eval_episodes=3)
         with pytest.warns(match=UNTRAINED):
             trainer(tmp_path, SaveTestResults()).test(module, datamodule=stream, verbose=False)
         kept.append((tmp_path / "untrained.test.json").read_text())
@@ -62,7 +46,7 @@ def test_testing_again_gives_the_same_results(tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", ["validate", "test", "predict"])
 def test_untrained_weights_are_said_and_their_results_kept_apart(command: str, tmp_path: Path) -> None:
     np.save(tmp_path / "o.npy", np.zeros((3, 4), np.float32))
-    stream = data(eval_episodes=1, predict_observations=str(tmp_path / "o.npy"))
+    stream = serial_data(eval_episodes=1, predict_observations=str(tmp_path / "o.npy"))
     module = A3CModule.for_data(stream)
     runner = trainer(tmp_path, SaveTestResults())
     with pytest.warns(match=f"{command} plays untrained weights: no checkpoint was given .*--ckpt_path"):
@@ -72,7 +56,7 @@ def test_untrained_weights_are_said_and_their_results_kept_apart(command: str, t
 
 
 def test_what_the_same_process_has_trained_is_not_called_untrained(tmp_path: Path) -> None:
-    stream = data(eval_episodes=1, validate_in_fit=True, micro_batch_size=8, batch_size=8, updates_per_epoch=2)
+    stream = serial_data(eval_episodes=1, validate_in_fit=True, micro_batch_size=8, batch_size=8, updates_per_epoch=2)
     module = A3CModule.for_data(stream)
     runner = trainer(tmp_path, SaveTestResults(), max_steps=2)
     runner.fit(module, datamodule=stream)  # its sanity check plays fresh weights, as it should
@@ -83,7 +67,7 @@ def test_what_the_same_process_has_trained_is_not_called_untrained(tmp_path: Pat
 
 
 def test_episodes_of_an_evaluation_that_was_interrupted_do_not_count_in_the_next(tmp_path: Path) -> None:
-    stream = data(eval_episodes=2)
+    stream = serial_data(eval_episodes=2)
     module = A3CModule.for_data(stream)
     module.evaluated.update(torch.tensor(1e6), torch.tensor(1))
     with pytest.warns(match=UNTRAINED):
@@ -114,12 +98,12 @@ def test_episodes_that_are_cut_off_are_said_and_counted(tmp_path: Path) -> None:
 
 def test_a_bound_on_episodes_below_one_is_refused() -> None:
     with pytest.raises(ValueError, match=r"data.eval_max_steps must be >= 1, got 0"):
-        data(eval_max_steps=0)
+        serial_data(eval_max_steps=0)
 
 
 def test_trying_out_a_test_or_a_prediction_leaves_no_results(tmp_path: Path) -> None:
     np.save(tmp_path / "o.npy", np.zeros((3, 4), np.float32))
-    stream = data(predict_observations=str(tmp_path / "o.npy"))
+    stream = serial_data(predict_observations=str(tmp_path / "o.npy"))
     module = A3CModule.for_data(stream)
     runner = trainer(tmp_path, SaveTestResults(), WritePredictions(), fast_dev_run=True)
     with pytest.warns(match=UNTRAINED):
@@ -131,7 +115,7 @@ def test_trying_out_a_test_or_a_prediction_leaves_no_results(tmp_path: Path) -> 
 
 def test_predictions_for_some_of_the_observations_only_are_said(tmp_path: Path) -> None:
     np.save(tmp_path / "o.npy", np.zeros((600, 4), np.float32))
-    stream = data(predict_observations=str(tmp_path / "o.npy"))
+    stream = serial_data(predict_observations=str(tmp_path / "o.npy"))
     runner = trainer(tmp_path, WritePredictions(), limit_predict_batches=1)
     with (
         pytest.warns(match=UNTRAINED),
@@ -147,7 +131,7 @@ def test_predictions_are_the_networks_own_and_are_written_beside_the_observation
 ) -> None:
     observations = np.random.default_rng(0).normal(size=(600, 4)).astype(np.float32)
     np.save(tmp_path / "o.npy", observations)
-    stream = data(predict_observations=str(tmp_path / "o.npy"))
+    stream = serial_data(predict_observations=str(tmp_path / "o.npy"))
     module = A3CModule.for_data(stream)
     with pytest.warns(match=UNTRAINED):
         trainer(tmp_path, WritePredictions(), precision=precision).predict(module, datamodule=stream)
