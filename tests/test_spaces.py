@@ -118,3 +118,12 @@ def test_a_mask_travels_beside_an_array() -> None:
 def test_only_discrete_actions_can_be_masked() -> None:
     with pytest.raises(UnsupportedSpace, match="needs Discrete or MultiDiscrete actions"):
         ObservationLayout(spaces.Discrete(2), None, "info", spaces.Box(0, 1, (1,)))
+
+
+def test_every_choice_needs_something_allowed_wherever_the_mask_comes_from() -> None:
+    space = spaces.Dict(x=spaces.Box(0, 1, (1,), np.float32), allowed=spaces.MultiBinary(5))
+    layout = ObservationLayout(space, None, "allowed", spaces.MultiDiscrete([2, 3]))
+    x = np.zeros(1, np.float32)
+    assert layout.allows_action(layout.encode({"x": x, "allowed": np.array([0, 1, 0, 0, 1], np.int8)}))
+    assert not layout.allows_action(layout.encode({"x": x, "allowed": np.array([1, 1, 0, 0, 0], np.int8)}))
+    assert ObservationLayout(spaces.Discrete(2)).allows_action(np.zeros(2, np.float32))

@@ -161,7 +161,7 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
                     f"{self._name}: {method} returned the observation {reprlib.repr(observation)}, its space is "
                     f"{layout.space}"
                 )
-            array = layout.encode(observation, self._mask(method, info, has_ended))
+            array = layout.encode(observation, self._mask(method, info))
         except (TypeError, ValueError, LookupError, AttributeError) as error:
             if isinstance(error, BadEnvironment):
                 raise
@@ -175,11 +175,13 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
                 f"{self._name}: {method} returned an observation {array.dtype} {array.shape}, its space is "
                 f"{space.dtype} {space.shape}"
             )
+        if not has_ended and not layout.allows_action(array):
+            raise BadEnvironment(f"{self._name}: the action mask allows no action after {method}")
         if not all(np.isfinite(numbers).all() for numbers in layout.floats(array)):
             raise BadEnvironment(f"{self._name}: {method} returned an observation with NaN or infinite numbers")
         return array
 
-    def _mask(self, method: str, info: Any, has_ended: bool) -> np.ndarray | None:
+    def _mask(self, method: str, info: Any) -> np.ndarray | None:
         """The action mask that does not come with the observation, uint8 [A]."""
         source, size = self.layout.mask_source, self.layout.mask_size
         if source is None:
@@ -194,10 +196,7 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
             raise BadEnvironment(
                 f"{self._name}: the action mask has the shape {mask.shape}, the actions need ({size},)"
             )
-        mask = mask.astype(bool).astype(np.uint8)
-        if not mask.any() and not has_ended:
-            raise BadEnvironment(f"{self._name}: the action mask allows no action after {method}")
-        return mask
+        return mask.astype(bool).astype(np.uint8)
 
     def _reward(self, reward: Any) -> float:
         number = _number(reward)

@@ -113,7 +113,8 @@ class ObservationLayout:
         action_space: Space | None = None,
     ) -> None:
         self.space = space
-        self.mask_size = 0 if action_mask is None or action_space is None else _maskable(action_space)
+        self._choices = [] if action_mask is None or action_space is None else _choices(action_space)
+        self.mask_size = sum(self._choices)
         is_part = action_mask is not None and action_mask != "info" and not action_mask.endswith("()")
         self.mask_source = None if is_part else action_mask
         """"info" or "method()" where the mask does not come with the observation."""
@@ -219,14 +220,20 @@ class ObservationLayout:
         row = trial_action(action_space)
         if self.mask is None or self.parts is None:
             return row
-        start = sum(part.num_bytes for part in self.parts[: [part.name for part in self.parts].index(self.mask)])
-        mask = encoded[start : start + self.mask_size].astype(bool)
-        if isinstance(action_space, spaces.Discrete):
-            return row + mask.argmax()
-        assert isinstance(action_space, spaces.MultiDiscrete)
-        groups = np.split(mask, np.cumsum(action_space.nvec.reshape(-1))[:-1])
-        allowed: np.ndarray = row + np.array([group.argmax() for group in groups])
+        allowed: np.ndarray = row + np.array([choice.argmax() for choice in self._masked_choices(encoded)])
         return allowed
+
+    def allows_action(self, encoded: np.ndarray) -> bool:
+        """Whether the mask in `encoded`, if there is one, leaves something to choose everywhere."""
+        return self.mask is None or all(choice.any() for choice in self._masked_choices(encoded))
+
+    def _masked_choices(self, encoded: np.ndarray) -> list[np.ndarray]:
+        """For each choice that an action makes, which of its options are allowed, bool [n]."""
+        assert self.parts is not None
+        place = [part.name for part in self.parts].index(str(self.mask))
+        start = sum(part.num_bytes for part in self.parts[:place])
+        mask = encoded[start : start + self.mask_size].astype(bool)
+        return np.split(mask, np.cumsum(self._choices)[:-1])
 
     @staticmethod
     def _check_single(space: Space) -> None:
@@ -273,12 +280,12 @@ def _array_of(leaf: Space) -> tuple[tuple[int, ...], str]:
     return tuple(box.shape) or (1,), "uint8" if is_bytes else "float32"
 
 
-def _maskable(space: Space) -> int:
-    """Numbers in the mask of a discrete action space."""
+def _choices(space: Space) -> list[int]:
+    """Options of each choice that an action makes."""
     if isinstance(space, spaces.Discrete):
-        return int(space.n)
+        return [int(space.n)]
     if isinstance(space, spaces.MultiDiscrete):
-        return int(space.nvec.sum())
+        return [int(n) for n in space.nvec.reshape(-1)]
     raise UnsupportedSpace(f"env.action_mask needs Discrete or MultiDiscrete actions, got {space}")
 
 
