@@ -282,3 +282,10 @@ def test_training_goes_on_from_weights_alone_with_fresh_moments(tmp_path: Path) 
     with pytest.warns(UserWarning, match="the checkpoint holds weights only"):
         trainer(max_steps=4).fit(module, datamodule=stream, ckpt_path=tmp_path / "weights.ckpt")
     assert module.progress.env_steps == 2 * 8 + 4 * 8
+
+
+def test_a_schedule_that_ends_before_training_says_so_in_one_line() -> None:
+    stream = data()
+    one_cycle = {"class_path": "torch.optim.lr_scheduler.OneCycleLR", "init_args": {"max_lr": 0.1, "total_steps": 2}}
+    with pytest.raises(MisconfigurationException, match=r"lr_scheduler OneCycleLR cannot be stepped at update \d+"):
+        trainer(max_steps=5).fit(A3CModule.for_data(stream, lr_scheduler=one_cycle), datamodule=stream)

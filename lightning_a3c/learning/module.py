@@ -354,11 +354,16 @@ class A3CModule(pl.LightningModule):
             self.lr_scheduler_step(config.scheduler, metrics[monitor])
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
-        if metric is None:
-            if monitor_of(scheduler) is None:  # otherwise `_end_epoch` steps it
-                scheduler.step()
-        elif self.progress.returns or math.isfinite(metric):  # before the first episode ends, no epoch is bad
-            scheduler.step(metric)
+        try:
+            if metric is None:
+                if monitor_of(scheduler) is None:  # otherwise `_end_epoch` steps it
+                    scheduler.step()
+            elif self.progress.returns or math.isfinite(metric):  # before the first episode ends, no epoch is bad
+                scheduler.step(metric)
+        except ValueError as error:  # OneCycleLR that has come to its end, say
+            raise MisconfigurationException(
+                f"lr_scheduler {type(scheduler).__name__} cannot be stepped at update {self.global_step}: {error}"
+            ) from error
 
     @property
     def is_untrained(self) -> bool:

@@ -275,7 +275,7 @@ def _os_errors_explained() -> Iterator[None]:
 def _refusal(error: Exception) -> str:
     """Why the system refuses to start a worker."""
     if isinstance(error, EOFError | ConnectionError):
-        return "the fork server ended; the system may allow no more processes (`ulimit -u`)"
+        return "the fork server ended; the system may allow no more processes (`ulimit -u`) or files (`ulimit -n`)"
     if "AF_UNIX path too long" in str(error):
         return (
             f"the path of the temporary folder {tempfile.gettempdir()} is too long for a socket; set a shorter TMPDIR"
