@@ -424,12 +424,13 @@ def test_workers_end_and_nothing_stays_when_the_learner_is_killed(tmp_path: Path
 
 @pytest.mark.parametrize(("game", "is_seeded"), [("PongNoFrameskip-v4", False), ("ALE/Pong-v5", True)])
 def test_asynchronous_workers_seed_atari_games_only_where_actions_are_sticky(game: str, is_seeded: bool) -> None:
-    first, second = (dataset(env=EnvConfig(game, num_envs=4), num_workers=1, updates_per_epoch=1) for _ in range(2))
-    second.net.load_state_dict(first.net.state_dict())
-    one, other = next(iter(first)), next(iter(second))
-    assert torch.equal(one.payload.observations, other.payload.observations) is is_seeded
-    first.close()
-    second.close()
+    # Pong stands still until its first serve: 20 steps of 4 frames reach beyond it after any number of initial no-ops
+    shape = {"n_steps": 20, "micro_batch_size": 80, "batch_size": 80, "num_workers": 1, "updates_per_epoch": 1}
+    env = EnvConfig(game, num_envs=4)
+    with closing(dataset(env=env, **shape)) as first, closing(dataset(env=env, **shape)) as second:
+        second.net.load_state_dict(first.net.state_dict())
+        one, other = next(iter(first)), next(iter(second))
+        assert torch.equal(one.payload.observations, other.payload.observations) is is_seeded
 
 
 @pytest.mark.parametrize("mode", ["data", "gradient"])
