@@ -53,6 +53,8 @@ def test_workers_share_room_for_two_updates(num_workers: int, micro_batch_size: 
         ({"worker_precision": "bf16"}, "data.worker_precision must be .*, got 'bf16'"),
         ({"worker_device": "gpu"}, "data.worker_device must be .*, got 'gpu': Expected one of cpu, cuda"),
         ({"eval_policy": "argmax"}, "data.eval_policy must be .*, got 'argmax'"),
+        ({"targets": "td"}, "data.targets must be .*, got 'td'"),
+        ({"gae_lambda": 1.5}, r"data.gae_lambda must be in \[0, 1\], got 1.5"),
         ({"num_workers": "4"}, "data.num_workers must be a whole number, got '4'"),
         ({"batch_size": 32.5}, r"data.batch_size must be a whole number, got 32.5"),
         ({"env": EnvConfig("CartPole-v1", num_envs=0)}, "env.num_envs must be >= 1, got 0"),

@@ -30,8 +30,8 @@ def vector_env(*scripts, mode, copy=True):
     return SyncVectorEnv(makers, autoreset_mode=mode, copy=copy)
 
 
-def play(*scripts, mode, n_steps, clip_rewards=False):
-    return Rollout(vector_env(*scripts, mode=mode), NumberPolicy(), n_steps, 0.5, clip_rewards)
+def play(*scripts, mode, n_steps, clip_rewards=False, **options):
+    return Rollout(vector_env(*scripts, mode=mode), NumberPolicy(), n_steps, 0.5, clip_rewards, **options)
 
 
 def numbers(transitions):
@@ -55,6 +55,27 @@ def test_unbroken_window_bootstraps_from_the_value_of_the_observation_after_it(m
     transitions, _ = play([Episode((1, 2, 3, 4, 5, 6))], mode=mode, n_steps=2).collect(4, 1)
     # r + r'/2 + V/4
     assert targets(transitions) == {0: 2.5, 1: 4.25, 2: 6.0, 3: 7.75}
+
+
+def test_gae_targets_mix_the_values_along_the_window(mode):
+    script = [Episode((1, 2, 3, 4, 5, 6))]
+    transitions, _ = play(script, mode=mode, n_steps=2, targets="gae", gae_lambda=0.5).collect(2, 1)
+    # V + error + error'/4, where an error is r + V'/2 - V
+    assert targets(transitions) == {0: 2.0, 1: 3.625}
+
+
+@pytest.mark.parametrize("ends", ["terminated", "truncated"])
+def test_gae_targets_see_the_final_observation_of_truncated_episodes_only(mode, ends):
+    script = [Episode((1, 2), ends), Episode((7, 8))]
+    transitions, _ = play(script, mode=mode, n_steps=3, targets="gae", gae_lambda=0.5).collect(2, 1)
+    last_error = 2 + (2 / 2 if ends == "truncated" else 0) - 1
+    assert targets(transitions) == {0: 1.5 + last_error / 4, 1: 1 + last_error}
+
+
+def test_synchronous_gae_windows_end_with_each_collect():
+    rollout = play([Episode((1, 2, 3))], mode=SAME_STEP, n_steps=9, targets="gae", gae_lambda=0.5, synchronous=True)
+    transitions, _ = rollout.collect(2, 1)
+    assert targets(transitions) == {0: 2.0, 1: 1 + (2 + 2 / 2 - 1)}
 
 
 def test_transitions_can_be_put_where_they_are_needed(mode):

@@ -1,4 +1,4 @@
-"""n-step return targets, worked by hand."""
+"""Return targets, worked by hand and against literal definitions."""
 
 import random
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from lightning_a3c.rl.targets import n_step_returns
+from lightning_a3c.rl.targets import gae_returns, n_step_returns
 
 
 def returns(rewards, not_done, bootstrap, discount):
@@ -96,3 +96,63 @@ def test_any_window_equals_the_sum_written_out(steps: int, envs: int, discount: 
             weight *= discount * not_done[t][env]
         expected += weight * bootstrap[env]
         assert returns[env].item() == pytest.approx(expected, abs=1e-9)
+
+
+def gae(rewards, not_done, values, bootstrap, discount, gae_lambda):
+    """One environment: the lists run over time."""
+    columns = [torch.tensor(column).unsqueeze(1) for column in (rewards, not_done, values)]
+    result = gae_returns(*columns, torch.tensor([bootstrap]), discount, gae_lambda)
+    assert result.shape == (1,)
+    return result.item()
+
+
+def test_gae_adds_discounted_errors_to_the_value():
+    # errors 1 + 4/2 - 2 = 1, 2 + 8/2 - 4 = 2, 4 + 16/2 - 8 = 4; 2 + 1 + 2/4 + 4/16
+    assert gae([1.0, 2.0, 4.0], [1.0, 1.0, 1.0], [2.0, 4.0, 8.0], 16.0, discount=0.5, gae_lambda=0.5) == 3.75
+
+
+def test_gae_ends_with_the_episode():
+    # errors 1 + 4/2 - 2 = 1, 2 - 4 = -2; 2 + 1 - 2/4
+    assert gae([1.0, 2.0, 4.0], [1.0, 0.0, 1.0], [2.0, 4.0, 8.0], 16.0, discount=0.5, gae_lambda=0.5) == 2.5
+
+
+def test_gae_with_lambda_zero_is_the_temporal_difference_target():
+    # 1 + 4/2
+    assert gae([1.0, 2.0], [1.0, 1.0], [2.0, 4.0], 16.0, discount=0.5, gae_lambda=0.0) == 3.0
+
+
+def literal_gae(rewards, not_done, values, bootstrap, discount, gae_lambda):
+    """The recursion R = r + γc[(1 − λ)V' + λR'], from the end of the window."""
+    following, result = bootstrap, bootstrap
+    for reward, cont, value in reversed(list(zip(rewards, not_done, values, strict=True))):
+        result = reward + discount * cont * ((1 - gae_lambda) * following + gae_lambda * result)
+        following = value
+    return result
+
+
+WINDOWS = st.lists(
+    st.tuples(st.floats(-10, 10, width=32), st.sampled_from([0.0, 1.0]), st.floats(-10, 10, width=32)),
+    min_size=1,
+    max_size=8,
+)
+FRACTIONS = st.floats(0, 1, width=32)
+
+
+@given(WINDOWS, st.floats(-10, 10, width=32), FRACTIONS, FRACTIONS)
+def test_gae_is_the_recursion_over_mixed_targets(window, bootstrap, discount, gae_lambda):
+    columns = [list(column) for column in zip(*window, strict=True)]
+    found = gae(*columns, bootstrap, discount, gae_lambda)
+    assert_close(found, literal_gae(*columns, bootstrap, discount, gae_lambda), rtol=1e-4, atol=1e-3)
+
+
+@given(WINDOWS, st.floats(-10, 10, width=32), FRACTIONS)
+def test_gae_with_lambda_one_is_the_n_step_return(window, bootstrap, discount):
+    rewards, not_done, values = (list(column) for column in zip(*window, strict=True))
+    n_step = returns(rewards, not_done, bootstrap, discount)
+    assert_close(gae(rewards, not_done, values, bootstrap, discount, 1.0), n_step, rtol=1e-4, atol=1e-3)
+
+
+def test_gae_shapes_that_do_not_fit_are_named():
+    window = torch.zeros(3, 2)
+    with pytest.raises(ValueError, match=r"values \(3,\) and bootstrap \(2,\) do not fit"):
+        gae_returns(window, window, torch.zeros(3), torch.zeros(2), 0.9, 0.9)

@@ -58,6 +58,8 @@ class Collector:
             discount=job.rollout.discount,
             clip_rewards=clips_rewards(job.env),
             seed=reset_seed(env_seed, job.env.num_envs) if is_seeded else None,
+            targets=job.rollout.targets,
+            gae_lambda=job.rollout.gae_lambda,
             synchronous=job.rollout.synchronous,
             to_env=self._policy.to_env,
             reward_scale=(lambda: self._net.reward_scale) if scales_rewards(job.net) else None,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from lightning_a3c.rl.targets import TargetName
+
 WorkerPrecision = Literal["32-true", "bf16-true"]
 """Of a worker's weights, in Lightning's words. What a worker sends is always float32."""
 
@@ -15,6 +17,8 @@ class RolloutConfig:
 
     Args:
         n_steps: N of the return targets, >= 1.
+        targets: the formula of the targets.
+        gae_lambda: λ of the targets "gae", in [0, 1].
         discount: γ in [0, 1].
         micro_batch_size: transitions in one payload, >= 1.
         synchronous: every payload comes from one policy version, and the collector's state can be saved and restored.
@@ -23,6 +27,8 @@ class RolloutConfig:
     n_steps: int = 4
     discount: float = 0.99
     micro_batch_size: int = 32
+    targets: TargetName = "n_step"
+    gae_lambda: float = 0.95
     synchronous: bool = False
 
 

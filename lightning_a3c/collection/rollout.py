@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lightning_a3c.environments.checks import LIFE_LOST
 from lightning_a3c.rl.policies import Policy
-from lightning_a3c.rl.targets import n_step_returns
+from lightning_a3c.rl.targets import TargetName, gae_returns, n_step_returns
 from lightning_a3c.rl.types import RolloutStats, Transitions
 
 
@@ -25,6 +25,7 @@ class _Step(NamedTuple):
 
     observations: Tensor  # [E, *observation_shape]
     actions: Tensor  # int64 [E]
+    values: Tensor  # float32 [E], V(observations)
     rewards: Tensor  # float32 [E], clipped if configured, plus γV(final observation) where truncated
     not_done: Tensor  # float32 [E], 0 where the episode ended
     is_valid: np.ndarray  # bool [E], false where the step only reset (next-step autoreset)
@@ -34,7 +35,7 @@ class _Step(NamedTuple):
 class Rollout:
     """Steps `env` with `policy` and yields n-step transitions in chronological order.
 
-    Each transition has the return over exactly `n_steps` steps, or fewer where its episode ends sooner. A terminated
+    Each transition has its target over exactly `n_steps` steps, or fewer where its episode ends sooner. A terminated
     episode is not bootstrapped; a truncated one is, from its final observation. Environments may reset in the same
     step or in the next one; a step that only resets is not a transition and is left out. The bootstrap values are
     those computed for acting.
@@ -46,6 +47,8 @@ class Rollout:
         discount: γ in [0, 1].
         clip_rewards: learn from the sign of the reward; episode returns stay unclipped.
         seed: of the environments' first reset.
+        targets: the formula of the targets.
+        gae_lambda: λ of the targets "gae".
         synchronous: end all windows with each `collect`, the last ones early, so that all its transitions come from
             one policy: A2C as in the literature. Otherwise windows reach across calls.
         to_env: brings actions to the environment's units.
@@ -60,6 +63,8 @@ class Rollout:
         discount: float,
         clip_rewards: bool = False,
         seed: int | None = None,
+        targets: TargetName = "n_step",
+        gae_lambda: float = 0.95,
         synchronous: bool = False,
         to_env: Callable[[Tensor], Tensor] = lambda actions: actions,
         reward_scale: Callable[[], float] | None = None,
@@ -72,6 +77,8 @@ class Rollout:
         self.n_steps = n_steps
         self.discount = discount
         self.clip_rewards = clip_rewards
+        self.targets = targets
+        self.gae_lambda = gae_lambda
         self.synchronous = synchronous
         self._to_env = to_env
         self._reward_scale = reward_scale
@@ -156,6 +163,7 @@ class Rollout:
             _Step(
                 observations=self._observations,
                 actions=actions,
+                values=values,
                 rewards=torch.from_numpy(target_rewards).float(),
                 not_done=torch.from_numpy(~stops).float(),
                 is_valid=is_valid,
@@ -182,12 +190,13 @@ class Rollout:
 
     def _complete_oldest(self, bootstrap: Tensor) -> None:
         oldest = self._window[0]
-        returns = n_step_returns(
-            torch.stack([step.rewards for step in self._window]),
-            torch.stack([step.not_done for step in self._window]),
-            bootstrap,
-            self.discount,
-        )
+        rewards = torch.stack([step.rewards for step in self._window])
+        not_done = torch.stack([step.not_done for step in self._window])
+        if self.targets == "gae":
+            values = torch.stack([step.values for step in self._window])
+            returns = gae_returns(rewards, not_done, values, bootstrap, self.discount, self.gae_lambda)
+        else:
+            returns = n_step_returns(rewards, not_done, bootstrap, self.discount)
         transitions = Transitions(oldest.observations, oldest.actions, returns)
         if not oldest.is_valid.all():
             transitions = Transitions(*(tensor[torch.from_numpy(oldest.is_valid)] for tensor in transitions))

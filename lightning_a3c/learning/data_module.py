@@ -34,6 +34,7 @@ from lightning_a3c.learning.gradient_parallel import GradientParallel
 from lightning_a3c.learning.observation_file import read_observations
 from lightning_a3c.learning.progress import Progress
 from lightning_a3c.rl.network_checks import device_of
+from lightning_a3c.rl.targets import TargetName
 from lightning_a3c.rl.types import Batch, Gradients
 from lightning_a3c.system.process_wide import ProcessWideSetting
 
@@ -63,6 +64,9 @@ class CollectorDataModule(pl.LightningDataModule):
         num_workers: collector processes. 0 collects in the learner's process, for debugging; "auto" starts one per
             core that this process may use, at most 8.
         n_steps: N of the return targets.
+        targets: "n_step" returns, or "gae": V plus the generalised advantage over N steps, which trades variance for
+            bias. N should then be 16 or more.
+        gae_lambda: λ of "gae"; 1 gives the n-step return.
         discount: γ.
         micro_batch_size: transitions that a worker sends, or in gradient mode differentiates, at once.
         batch_size: transitions per update, a multiple of `micro_batch_size`.
@@ -112,6 +116,8 @@ class CollectorDataModule(pl.LightningDataModule):
         predict_observations: str | None = None,
         validate_in_fit: bool = False,
         seed: int | None = None,
+        targets: TargetName = "n_step",
+        gae_lambda: float = 0.95,
     ) -> None:
         super().__init__()
         if isinstance(env, str):  # not in the annotation: the command line would lose the options of `env`
@@ -144,8 +150,11 @@ class CollectorDataModule(pl.LightningDataModule):
             )
         if worker_device != "auto":
             require_usable(worker_device)
-        if not 0 <= discount <= 1:
-            raise ValueError(f"data.discount must be in [0, 1], got {discount}")
+        if targets not in get_args(TargetName):
+            raise ValueError(f'data.targets must be "n_step" or "gae", got {targets!r}')
+        for name, fraction in (("discount", discount), ("gae_lambda", gae_lambda)):
+            if not 0 <= fraction <= 1:
+                raise ValueError(f"data.{name} must be in [0, 1], got {fraction}")
         if batch_size % micro_batch_size:
             raise ValueError(
                 f"data.batch_size must be a multiple of data.micro_batch_size, got {batch_size} and {micro_batch_size}"
@@ -169,6 +178,8 @@ class CollectorDataModule(pl.LightningDataModule):
         self.env = env
         self.num_workers = workers
         self.n_steps = n_steps
+        self.targets = targets
+        self.gae_lambda = gae_lambda
         self.discount = discount
         self.micro_batch_size = micro_batch_size
         self.batch_size = batch_size
@@ -233,7 +244,14 @@ class CollectorDataModule(pl.LightningDataModule):
         job = CollectorJob(
             env=self.env,
             task=self.task,
-            rollout=RolloutConfig(self.n_steps, self.discount, self.micro_batch_size, self.synchronous),
+            rollout=RolloutConfig(
+                self.n_steps,
+                self.discount,
+                self.micro_batch_size,
+                self.targets,
+                self.gae_lambda,
+                self.synchronous,
+            ),
             net=net,
             make_payload=make_payload,
             seed=self.run_seed,
