@@ -21,7 +21,7 @@ _NEW_PATHS = {
     "dataset": ["collection.stream"],
     "envs": ["environments.atari", "environments.config", "environments.making", "environments.task"],
     "losses": ["rl.losses"],
-    "module": ["learning.module"],
+    "module": ["learning.module", "learning.restoring"],
     "networks": ["rl.networks"],
     "policies": ["rl.policies"],
     "precision": ["learning.precision"],

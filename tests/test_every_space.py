@@ -12,7 +12,7 @@ from gymnasium import spaces
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig
-from lightning_a3c.learning.module import CheckpointMismatch
+from lightning_a3c.learning.restoring import CheckpointMismatch
 from lightning_a3c.rl.agent_network import AgentNetwork
 
 SPACES: dict[str, spaces.Space] = {

@@ -32,8 +32,8 @@ from lightning_a3c import (
     StopOnSignal,
     StopWhenSolved,
 )
-from lightning_a3c.learning.module import CheckpointMismatch
 from lightning_a3c.learning.non_finite import NonFiniteLoss
+from lightning_a3c.learning.restoring import CheckpointMismatch
 from tests.command_line import lightning_a3c
 
 MODES = ["data", "gradient"]

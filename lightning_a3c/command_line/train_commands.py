@@ -14,8 +14,8 @@ from lightning_a3c.command_line.cli import A3CCLI
 from lightning_a3c.command_line.tools import COMMANDS
 from lightning_a3c.command_line.usage_errors import PROGRAM
 from lightning_a3c.learning.checkpoints import NotACheckpoint
-from lightning_a3c.learning.module import CheckpointMismatch
 from lightning_a3c.learning.non_finite import NonFiniteLoss
+from lightning_a3c.learning.restoring import CheckpointMismatch
 from lightning_a3c.learning.stopping import StopOnSignal
 from lightning_a3c.system.files import refusal
 from lightning_a3c.version import __version__

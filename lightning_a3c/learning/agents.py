@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from lightning_a3c.learning.task_following import TaskDict, observation_bounds
+from lightning_a3c.learning.task_following import TaskDict, observation_bounds, with_bounds_of
 from lightning_a3c.rl.action_spec import ActionSpec, DiscreteSpec, action_spec
 from lightning_a3c.rl.agent_network import AgentNetwork, ObservationPart
 from lightning_a3c.rl.network_checks import check_network
-from lightning_a3c.rl.networks import Bounds, build_network
+from lightning_a3c.rl.networks import MLP, AtariA2C, Bounds, build_network
 
 
 class AgentOptions(NamedTuple):
@@ -63,7 +63,30 @@ def check_agent(net: nn.Module, observation_shape: Sequence[int], num_actions: i
     check_network(inner, inputs.shape, outputs, inputs.dtype, inputs.bounds)
 
 
-def inner_bounds(net: nn.Module, task: TaskDict | None) -> Bounds | None:
+def inner_net(net: nn.Module) -> nn.Module:
+    """The network itself, without what `AgentNetwork` may put around it."""
+    return net.net if isinstance(net, AgentNetwork) else net
+
+
+def chooses_bounds(net: nn.Module, hparams: Mapping[str, Any]) -> bool:
+    """Whether this package, not the user, decides how the network scales observations."""
+    if not isinstance(inner_net(net), AtariA2C | MLP) or "network" not in hparams:  # the user's own module
+        return False
+    init_args = (hparams["network"] or {}).get("init_args") or {}
+    return init_args.get("observation_bounds") is None
+
+
+def set_bounds(net: nn.Module, hparams: MutableMapping[str, Any], task: TaskDict | None) -> None:
+    """Scale observations as an agent for `task` does, and keep that in `hparams` for checkpoints."""
+    if hparams["task"] is not None:
+        hparams["task"] = with_bounds_of(hparams["task"], task)
+    if chooses_bounds(net, hparams):
+        inner = inner_net(net)
+        assert isinstance(inner, AtariA2C | MLP)
+        inner.set_bounds(_inner_bounds(net, task))
+
+
+def _inner_bounds(net: nn.Module, task: TaskDict | None) -> Bounds | None:
     """The bounds of what reaches the inner network."""
     if not isinstance(net, AgentNetwork):
         return observation_bounds(task)

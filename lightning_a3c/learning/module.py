@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -13,25 +12,32 @@ from lightning_fabric.plugins import TorchCheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from pytorch_lightning.core.optimizer import LightningOptimizer
-from pytorch_lightning.utilities.types import LRSchedulerConfigType, OptimizerLRScheduler
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from lightning_a3c.learning.agents import AgentOptions, build_agent, check_agent, inner_bounds
+from lightning_a3c.learning.agents import (
+    AgentOptions,
+    build_agent,
+    check_agent,
+    chooses_bounds,
+    inner_net,
+    set_bounds,
+)
 from lightning_a3c.learning.checkpoints import AtomicCheckpointIO
 from lightning_a3c.learning.export import export_onnx
 from lightning_a3c.learning.gradient_parallel import GradientParallel
 from lightning_a3c.learning.non_finite import NonFiniteCounter
-from lightning_a3c.learning.optimizers import Specs, follow, monitor_of
+from lightning_a3c.learning.optimizers import Specs, follow
 from lightning_a3c.learning.progress import Progress
+from lightning_a3c.learning.restoring import require_same_agent, task_of
+from lightning_a3c.learning.schedules import EpochSchedules, schedule_config, step_counting_schedules, step_schedule
 from lightning_a3c.learning.summary import EpisodeSummary
 from lightning_a3c.learning.task_following import (
     TaskDict,
-    as_in_files,
+    count_anew,
     observation_bounds,
     require_same_spaces,
     task_changes,
-    task_spaces,
-    with_bounds_of,
 )
 from lightning_a3c.learning.trainer_checks import validate_fit, validate_trainer
 from lightning_a3c.learning.update_log import OF_EPISODES, EpisodeMetricGuard, UpdateLog
@@ -39,15 +45,11 @@ from lightning_a3c.rl.action_spec import ActionSpec, DiscreteSpec
 from lightning_a3c.rl.agent_network import AgentNetwork, Observations, action_spec_of, has_gaussian
 from lightning_a3c.rl.losses import A2CLoss, LossTerms
 from lightning_a3c.rl.network_checks import evaluating, training_differences
-from lightning_a3c.rl.networks import MLP, AtariA2C, class_path_of, orthogonal_init
+from lightning_a3c.rl.networks import class_path_of, orthogonal_init
 from lightning_a3c.rl.policies import choose_actions, require_distribution
 from lightning_a3c.rl.types import Batch, Gradients, Prediction
 
 DEFAULT_OPTIMIZER = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3, "eps": 1e-3, "fused": True}}
-
-
-class CheckpointMismatch(ValueError):
-    """The checkpoint belongs to another environment or network."""
 
 
 class A3CModule(pl.LightningModule):
@@ -128,7 +130,7 @@ class A3CModule(pl.LightningModule):
         )
         self.net = build_agent(observation_shape, num_actions, task, network, options)
         if orthogonal:
-            orthogonal_init(self.inner_net)
+            orthogonal_init(inner_net(self.net))
         spec = action_spec_of(self.net, num_actions)
         if entropy_weight is None:
             entropy_weight = 0.0 if has_gaussian(spec) else 0.01
@@ -140,7 +142,7 @@ class A3CModule(pl.LightningModule):
         self.update_log = UpdateLog()
         self._metric_guard = EpisodeMetricGuard()
         self._counted: object = None  # the stats of the last update
-        self._ended_at = -1  # the batch after which the last epoch ended
+        self._epoch_schedules = EpochSchedules()
         self._restored: dict[str, Any] = {}  # progress in the checkpoint that this run resumes from
         self.automatic_optimization = mode != "gradient"  # `configure_callbacks` decides where mode is None
         self.frame_skip: int = (task or {}).get("frame_skip", 1)
@@ -152,11 +154,6 @@ class A3CModule(pl.LightningModule):
         """A module that fits the environment of a `CollectorDataModule`."""
         task = data.task
         return cls(task.observation_shape, task.num_actions, task=task.to_dict(), **kwargs)
-
-    @property
-    def inner_net(self) -> nn.Module:
-        """The network itself, without what `AgentNetwork` may put around it."""
-        return self.net.net if isinstance(self.net, AgentNetwork) else self.net
 
     @property
     def action_spec(self) -> ActionSpec:
@@ -217,16 +214,7 @@ class A3CModule(pl.LightningModule):
         optimizer, scheduler = _specs(self.hparams).build(parameters)
         if scheduler is None:
             return optimizer
-        monitor = monitor_of(scheduler)
-        if monitor is None and isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-            raise ValueError(
-                "lr_scheduler ReduceLROnPlateau has no monitor; use the class path "
-                "pytorch_lightning.cli.ReduceLROnPlateau with monitor among its init_args"
-            )
-        config: LRSchedulerConfigType = {"scheduler": scheduler, "interval": "step" if monitor is None else "epoch"}
-        if monitor is not None and self.automatic_optimization:
-            config["reduce_on_plateau"] = False  # `_end_epoch` steps it: Lightning skips the epoch of a resume
-        return {"optimizer": optimizer, "lr_scheduler": config}
+        return {"optimizer": optimizer, "lr_scheduler": schedule_config(scheduler, self.automatic_optimization)}
 
     def configure_callbacks(self) -> list[pl.Callback]:
         """Validate the trainer and the data, follow the data's task, and add the callbacks that are missing.
@@ -252,7 +240,14 @@ class A3CModule(pl.LightningModule):
             check_agent(self.net, self.hparams["observation_shape"], self.hparams["num_actions"], self.hparams["task"])
         except ValueError as error:  # the network was replaced or changed since the module was made
             raise MisconfigurationException(str(error)) from error
-        self._warn_of_training_differences()
+        differences = training_differences(
+            self.net,
+            self.hparams["observation_shape"],
+            self.observation_dtype,
+            observation_bounds(self.hparams["task"]),
+        )
+        if warnings := differences.warnings(in_gradient_mode=not self.automatic_optimization):
+            rank_zero_warn(f"{self._network_name}: {'; '.join(warnings)}")
         callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
         if not any(isinstance(callback, _LogLastUpdate) for callback in callbacks):
             missing.append(_LogLastUpdate())
@@ -271,14 +266,12 @@ class A3CModule(pl.LightningModule):
         self.progress.start()
         self.update_log.begin(self.trainer)
         self._metric_guard.begin(self.trainer)
-        # resuming from the last update of an epoch, Lightning may repeat or skip the end of that epoch
-        metrics, self._ended_at = self._restored.get("metrics", {}), self._restored.get("ended_at", -1)
+        metrics = self._restored.get("metrics", {})
         forgotten = () if self.progress.returns else OF_EPISODES
         self.trainer.callback_metrics.update(
             {name: torch.tensor(value) for name, value in metrics.items() if name not in forgotten}
         )
-        if self._restored.get("is_epoch_end_due"):
-            self._end_epoch()
+        self._epoch_schedules.resume(self._restored, self.trainer, self.lr_scheduler_step)
         self._restored = {}
 
     @property
@@ -332,38 +325,11 @@ class A3CModule(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         self._metric_guard.hold(until=bool(self.progress.returns))
-        if self._is_epoch_end_due:
-            self._end_epoch()
-
-    @property
-    def _is_epoch_end_due(self) -> bool:
-        return self.trainer.is_last_batch and self.trainer.fit_loop.total_batch_idx != self._ended_at
-
-    def _end_epoch(self) -> None:
-        self._ended_at = self.trainer.fit_loop.total_batch_idx
-        if not self.automatic_optimization:
-            self._step_schedulers("epoch", self.current_epoch)
-        for config in self.trainer.lr_scheduler_configs:
-            monitor, metrics = monitor_of(config.scheduler), self.trainer.callback_metrics
-            if monitor is None or config.reduce_on_plateau:  # Lightning steps those
-                continue
-            if monitor not in metrics:
-                raise MisconfigurationException(
-                    f"lr_scheduler.monitor {monitor} is not logged; take one of {', '.join(metrics)}"
-                )
-            self.lr_scheduler_step(config.scheduler, metrics[monitor])
+        if self._epoch_schedules.is_due(self.trainer):
+            self._epoch_schedules.end_epoch(self.trainer, self.lr_scheduler_step)
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
-        try:
-            if metric is None:
-                if monitor_of(scheduler) is None:  # otherwise `_end_epoch` steps it
-                    scheduler.step()
-            elif self.progress.returns or math.isfinite(metric):  # before the first episode ends, no epoch is bad
-                scheduler.step(metric)
-        except ValueError as error:  # OneCycleLR that has come to its end, say
-            raise MisconfigurationException(
-                f"lr_scheduler {type(scheduler).__name__} cannot be stepped at update {self.global_step}: {error}"
-            ) from error
+        step_schedule(scheduler, metric, self.global_step, has_episodes=bool(self.progress.returns))
 
     @property
     def is_untrained(self) -> bool:
@@ -422,39 +388,20 @@ class A3CModule(pl.LightningModule):
         if self._is_in("fit"):
             checkpoint["progress"] |= {
                 "metrics": {name: float(value) for name, value in self.trainer.callback_metrics.items()},
-                "ended_at": self._ended_at,
-                "is_epoch_end_due": self._is_epoch_end_due,
-            }
+            } | self._epoch_schedules.state_dict(self.trainer)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         theirs, ours = checkpoint.get("hyper_parameters", {}), self.hparams
-        trained_on = theirs.get("task", theirs.get("protocol"))
-        spaces_differ = trained_on and ours["task"] and task_spaces(trained_on) != task_spaces(ours["task"])
-        if spaces_differ:
-            raise CheckpointMismatch(
-                f"the checkpoint was trained with actions and observations {task_spaces(trained_on)}, this run has "
-                f"{task_spaces(ours['task'])}; use the config that made it"
-            )
-        for name in ("observation_shape", "num_actions"):
-            if name in theirs and as_in_files(theirs[name]) != as_in_files(ours[name]):
-                raise CheckpointMismatch(
-                    f"the checkpoint was trained with {name} {theirs[name]}, this run has {ours[name]}; use the config "
-                    "that made it, which the command line saves as config.yaml in the folder of the first logger"
-                )
-        saved, own = checkpoint["state_dict"], self.state_dict()
-        if {k: v.shape for k, v in saved.items()} != {k: v.shape for k, v in own.items()}:
-            raise CheckpointMismatch(
-                f"the checkpoint holds another network than {type(self.net).__name__} as configured here "
-                f"(network {self.hparams.get('network')}); use the config that made it"
-            )
-        self._take_bounds(trained_on)
+        require_same_agent(checkpoint, self)
+        trained_on = task_of(theirs)
+        set_bounds(self.net, ours, trained_on)
         if "progress" in checkpoint:
             self.progress.load_state_dict(checkpoint["progress"])
             self._skipped.total = checkpoint["progress"].get("skipped_updates", 0)
         if self._is_in("fit"):
             self._restored = checkpoint.get("progress", {})
         if self._is_in("fit", None) and ours["task"] and trained_on:
-            self._go_on_with(ours["task"], trained_on)
+            count_anew(self.progress, trained_on, ours["task"])
         if self._is_in("fit") and "optimizer_states" not in checkpoint:
             checkpoint["optimizer_states"], checkpoint["lr_schedulers"] = [], []
             rank_zero_warn("the checkpoint holds weights only: the optimizer and the count of updates begin anew")
@@ -472,14 +419,6 @@ class A3CModule(pl.LightningModule):
     @property
     def _network_name(self) -> str:
         return f"network {type(self.net).__name__}"
-
-    @property
-    def _chooses_bounds(self) -> bool:
-        """Whether this package, not the user, decides how the network scales observations."""
-        if not isinstance(self.inner_net, AtariA2C | MLP) or "network" not in self.hparams:  # the user's own module
-            return False
-        init_args = (self.hparams["network"] or {}).get("init_args") or {}
-        return init_args.get("observation_bounds") is None
 
     def _choose_mode(self) -> list[pl.Callback]:
         """Set the mode from `mode` and the trainer's callbacks; returns the callback that `mode` implies, if missing.
@@ -508,60 +447,18 @@ class A3CModule(pl.LightningModule):
         dtype = self.observation_dtype
         changed = [f"{name} {own[name]} instead of {task[name]}" for name in task_changes(own, task)]
         if changed and self.trainer.state.fn == "fit" and self.progress.env_steps:
-            self._go_on_with(task, own)
+            count_anew(self.progress, own, task)
         elif changed:
             rank_zero_warn(f"the module was made for {', '.join(changed)}; the data module's task is played")
         # a network that has learned with a scale keeps it
-        is_new = self.trainer.state.fn == "fit" and not self.progress.env_steps and self._chooses_bounds
+        is_new = self.trainer.state.fn == "fit" and not self.progress.env_steps
+        takes_bounds = is_new and chooses_bounds(self.net, self.hparams)
         self.hparams["task"] = task
-        self._take_bounds(task if is_new else own)
+        set_bounds(self.net, self.hparams, task if takes_bounds else own)
         self.frame_skip = task["frame_skip"]
         if self.observation_dtype != dtype:
             shape, num_actions = self.hparams["observation_shape"], self.hparams["num_actions"]
             check_agent(self.net, shape, num_actions, task)
-
-    def _take_bounds(self, task: TaskDict | None) -> None:
-        """Scale observations as a module for `task` does, and keep that in checkpoints."""
-        if self.hparams["task"] is not None:
-            self.hparams["task"] = with_bounds_of(self.hparams["task"], task)
-        if self._chooses_bounds:
-            assert isinstance(self.inner_net, AtariA2C | MLP)
-            self.inner_net.set_bounds(inner_bounds(self.net, task))
-
-    def _go_on_with(self, task: TaskDict, before: TaskDict) -> None:
-        """Count only episodes of `task` towards the mean, if something else was played before."""
-        changed = task_changes(before, task, with_bounds=True)
-        if not changed or not self.progress.env_steps:
-            return
-        self.progress.reset_window()
-        rank_zero_warn(
-            "training goes on with another task ("
-            + ", ".join(f"{name} {before[name]} → {task[name]}" for name in changed)
-            + "): weights and counts are kept, and the mean of the last episodes starts anew"
-        )
-
-    def _warn_of_training_differences(self) -> None:
-        statistics, is_random = training_differences(
-            self.net,
-            self.hparams["observation_shape"],
-            self.observation_dtype,
-            observation_bounds(self.hparams["task"]),
-        )
-        warnings = []
-        if statistics and not self.automatic_optimization:
-            warnings.append(
-                "in gradient mode workers differentiate in evaluation mode, so its statistics "
-                f'({", ".join(statistics[:3])}) never change; use mode="data", or layers without statistics'
-            )
-        if is_random and not self.automatic_optimization:
-            warnings.append("in gradient mode workers differentiate in evaluation mode, so Dropout is never applied")
-        elif is_random:
-            warnings.append(
-                "workers act in evaluation mode, without Dropout, while the loss is computed with it: the policy that "
-                "acts is not the one that learns"
-            )
-        if warnings:
-            rank_zero_warn(f"{self._network_name}: {'; '.join(warnings)}")
 
     def _apply_gradients(self) -> None:
         if all(parameter.grad is None for parameter in self.parameters()):
@@ -570,15 +467,7 @@ class A3CModule(pl.LightningModule):
         assert isinstance(optimizer, LightningOptimizer)
         optimizer.step()  # inside training_step, where Lightning counts it as a global step
         optimizer.zero_grad()  # frees the memory for the next sum
-        self._step_schedulers("step", self.trainer.fit_loop.batch_idx)
-
-    def _step_schedulers(self, interval: str, index: int) -> None:
-        """Step the schedules whose interval ended with `index`, as Lightning does in automatic optimization."""
-        for config in self.trainer.lr_scheduler_configs:
-            if config.interval != interval or (index + 1) % config.frequency:
-                continue
-            if not isinstance(config.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):  # those need a metric
-                self.lr_scheduler_step(config.scheduler, None)
+        step_counting_schedules(self.trainer, self.lr_scheduler_step, "step", self.trainer.fit_loop.batch_idx)
 
     def _end_update(self, batch: Batch, find_terms: Callable[[], LossTerms]) -> None:
         if batch.stats is not self._counted:  # some optimizers compute the loss again

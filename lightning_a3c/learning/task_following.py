@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from lightning_utilities.core.rank_zero import rank_zero_warn
 
+from lightning_a3c.learning.progress import Progress
 from lightning_a3c.rl.networks import Bounds
 
 TaskDict = dict[str, Any]
@@ -65,6 +67,19 @@ def task_changes(before: TaskDict, now: TaskDict, with_bounds: bool = False) -> 
         and (with_bounds or name not in _BOUNDS)
         and as_in_files(before[name]) != as_in_files(now[name])
     ]
+
+
+def count_anew(progress: Progress, before: TaskDict, now: TaskDict) -> None:
+    """Count only episodes of the task `now` towards the mean, if a run goes on that played another one before."""
+    changed = task_changes(before, now, with_bounds=True)
+    if not changed or not progress.env_steps:
+        return
+    progress.reset_window()
+    rank_zero_warn(
+        "training goes on with another task ("
+        + ", ".join(f"{name} {before[name]} → {now[name]}" for name in changed)
+        + "): weights and counts are kept, and the mean of the last episodes starts anew"
+    )
 
 
 def as_in_files(value: Any) -> Any:

@@ -28,6 +28,23 @@ class TrainingDifferences(NamedTuple):
     statistics: list[str]  # names of the buffers that a forward pass changes
     is_random: bool  # whether outputs are random, as with Dropout
 
+    def warnings(self, in_gradient_mode: bool) -> list[str]:
+        """What the user should know of them, in either mode of training."""
+        warnings = []
+        if self.statistics and in_gradient_mode:
+            warnings.append(
+                "in gradient mode workers differentiate in evaluation mode, so its statistics "
+                f'({", ".join(self.statistics[:3])}) never change; use mode="data", or layers without statistics'
+            )
+        if self.is_random and in_gradient_mode:
+            warnings.append("in gradient mode workers differentiate in evaluation mode, so Dropout is never applied")
+        elif self.is_random:
+            warnings.append(
+                "workers act in evaluation mode, without Dropout, while the loss is computed with it: the policy that "
+                "acts is not the one that learns"
+            )
+        return warnings
+
 
 def device_of(net: nn.Module) -> torch.device:
     """Where its parameters lie; the CPU if it has none."""
