@@ -362,6 +362,13 @@ def test_workers_play_what_a_script_has_changed_in_gymnasiums_registry(tmp_path:
     assert run_script(CHANGES_THE_REGISTRY, tmp_path) == (0, played, "")
 
 
+def test_workers_load_no_test_module_for_environments_that_they_do_not_play() -> None:
+    # they get every registered environment; one registered by its class would cost each of them seconds of imports
+    specs = gymnasium.registry.values()
+    by_class = [spec.id for spec in specs if getattr(spec.entry_point, "__module__", "").startswith("tests.")]
+    assert by_class == []
+
+
 def test_workers_repeat_no_warning_of_gymnasiums(capfd: pytest.CaptureFixture[str]) -> None:
     kwargs = {"script": [((0.0,), "terminated")], "start": 2_000_000}  # above its space
     with pytest.warns(UserWarning, match="not within the observation space"):
