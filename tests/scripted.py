@@ -113,14 +113,18 @@ class FailingEnv(SeededLengthEnv):
 
 
 class SlowEnv(SeededLengthEnv):
-    """Takes its time for each step."""
+    """Takes its time for each step after `fast_steps`."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, fast_steps: int = 0) -> None:
         super().__init__()
         self.seconds = seconds
+        self.fast_steps = fast_steps
+        self.steps = 0
 
     def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        time.sleep(self.seconds)
+        self.steps += 1
+        if self.steps > self.fast_steps:
+            time.sleep(self.seconds)
         return super().step(action)
 
 
