@@ -113,17 +113,17 @@ class FailingEnv(SeededLengthEnv):
 
 
 class SlowEnv(SeededLengthEnv):
-    """Takes its time for each step after `fast_steps`."""
+    """Takes its time for each of the `slow_steps`."""
 
-    def __init__(self, seconds: float, fast_steps: int = 0) -> None:
+    def __init__(self, seconds: float, slow_steps: range) -> None:
         super().__init__()
         self.seconds = seconds
-        self.fast_steps = fast_steps
+        self.slow_steps = slow_steps
         self.steps = 0
 
     def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self.steps += 1
-        if self.steps > self.fast_steps:
+        if self.steps in self.slow_steps:
             time.sleep(self.seconds)
         return super().step(action)
 

@@ -198,7 +198,7 @@ def test_a_missing_checkpoint_is_refused_before_anything_starts(tmp_path: Path) 
         main(["fit", f"--ckpt_path={tmp_path / 'no.ckpt'}"])
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(1, 64), st.integers(1, 8), st.floats(0, 1), st.floats(1e-6, 1, allow_subnormal=False), st.booleans())
 def test_values_given_on_the_command_line_come_back_from_the_printed_configuration(
     capsys: pytest.CaptureFixture[str], num_envs: int, messages: int, discount: float, lr: float, synchronous: bool

@@ -101,7 +101,7 @@ def test_a_worker_that_hangs_is_killed_and_started_again(
 
 
 def test_a_worker_whose_environment_is_slow_does_not_hang(hurry: Callable[[float], None]) -> None:
-    env = EnvConfig("tests.scripted:Slow-v0", num_envs=1, kwargs={"seconds": 0.2, "fast_steps": 12})
+    env = EnvConfig("tests.scripted:Slow-v0", num_envs=1, kwargs={"seconds": 0.2, "slow_steps": range(13, 29)})
     patience = Supervision(max_restarts=0, timeout=20)
     with closing(dataset(env=env, num_workers=1, micro_batch_size=12, batch_size=12, supervision=patience)) as stream:
         batches = iter(stream)
@@ -223,7 +223,8 @@ def test_workers_end_with_the_learner_though_a_child_that_it_forked_lives_on(tmp
     assert have_ended
 
 
-def test_environments_are_closed_with_their_workers(tmp_path: Path) -> None:
+def test_environments_are_closed_with_their_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning_a3c.collection.processes.pool._STOP_SECONDS", 60)  # then a worker is killed
     env = EnvConfig("tests.scripted:Simulator-v0", num_envs=2, kwargs={"folder": tmp_path})
     with closing(dataset(env=env)) as stream:
         next(iter(stream))
