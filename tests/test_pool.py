@@ -92,7 +92,7 @@ def test_a_worker_that_hangs_is_killed_and_started_again(
     pid = pool_of(stream).pids[0]
     wait_until_idle(stream)
     os.kill(pid, signal.SIGSTOP)
-    hurry(10)
+    hurry(5)
     told = f"collector 0 (process {pid}) hangs: it did nothing for 10 s and is outside CartPole-v1"
     restarted = next(batch for batch in batches if batch.worker_restarts and told in caplog.text)
     assert len(restarted.payload.returns) == 32
