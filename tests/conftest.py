@@ -1,5 +1,6 @@
 """Leak checks that hold for every test that starts collectors, and one real run to look at."""
 
+import gc
 import multiprocessing
 import os
 import time
@@ -11,6 +12,7 @@ import gymnasium
 import pytest
 import torch
 from gymnasium.vector import VectorEnv
+from hypothesis import HealthCheck, settings
 
 from lightning_a3c.environments.atari import AtariConfig
 from lightning_a3c.environments.config import EnvConfig
@@ -18,14 +20,24 @@ from lightning_a3c.environments.making import make_vector_env
 from tests.command_line import lightning_a3c
 
 SHARED_MEMORY = Path("/dev/shm")
-EXIT_SECONDS = 5.0  # for processes that have been told to end
+EXIT_SECONDS = 30.0  # for processes that have been told to end
 
 # networks here are small, and on a busy machine threads of PyTorch wait for each other most of the time
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # in programs that tests start
 
+# a busy machine may take long for any example
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
+
 # one import of torch for all the processes that tests start
 multiprocessing.get_context("forkserver").set_forkserver_preload(["lightning_a3c.collection.processes.preload"])
+
+
+def pytest_collection_finish() -> None:
+    """Let garbage collections pass over all that has been imported: half a second each, otherwise."""
+    gc.collect()
+    gc.freeze()
 
 
 def shared_memory_files() -> set[str]:

@@ -113,14 +113,18 @@ class FailingEnv(SeededLengthEnv):
 
 
 class SlowEnv(SeededLengthEnv):
-    """Takes its time for each step."""
+    """Takes its time for each of the `slow_steps`."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, slow_steps: range) -> None:
         super().__init__()
         self.seconds = seconds
+        self.slow_steps = slow_steps
+        self.steps = 0
 
     def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        time.sleep(self.seconds)
+        self.steps += 1
+        if self.steps in self.slow_steps:
+            time.sleep(self.seconds)
         return super().step(action)
 
 
@@ -213,6 +217,31 @@ class GlobalRandomEnv(SeededLengthEnv):
         return np.array([random.random(), np.random.random(), float(torch.rand(1))], dtype=np.float32)
 
 
+class Masked(gymnasium.Env[np.ndarray, int]):
+    """Of three actions two are allowed; to take the third is an error."""
+
+    observation_space, action_space = spaces.Box(-1, 1, (2,), np.float32), spaces.Discrete(3)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.steps = 0
+        return self._show()
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        assert self.mask[action], "a masked action was taken"
+        self.steps += 1
+        observation, info = self._show()
+        return observation, float(action), self.steps >= 5, False, info
+
+    def _show(self) -> tuple[Any, dict[str, Any]]:
+        self.mask = np.ones(3, bool)
+        self.mask[self.np_random.integers(3)] = False
+        return self.np_random.uniform(-1, 1, 2).astype(np.float32), {"action_mask": self.mask}
+
+    def action_masks(self) -> np.ndarray:
+        return self.mask
+
+
 class NumberPolicy:
     """Values a state at the number it shows, and acts with that number's parity."""
 
@@ -234,6 +263,7 @@ for _id, _name in (
     ("DrawsGlobally-v0", "GlobalDrawsEnv"),
     ("GlobalRandom-v0", "GlobalRandomEnv"),
     ("ChaoticCartPole-v0", "ChaoticCartPole"),
+    ("Masked-v0", "Masked"),
 ):
     if _id not in gymnasium.registry:
         gymnasium.register(

@@ -109,7 +109,7 @@ def test_too_little_shared_memory_is_refused_with_the_way_out() -> None:
         require_shared_memory(2**60)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 4), st.lists(st.sampled_from(["send", "receive", "release"]), max_size=40))
 def test_any_order_of_sends_and_releases_keeps_messages_apart_and_in_order(slots: int, plan: list[str]) -> None:
     reader, writer = open_channel(torch.zeros(2), slots, CONTEXT)

@@ -14,9 +14,8 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig
-from lightning_a3c.__main__ import main
 from lightning_a3c.learning.checkpoints import AtomicCheckpointIO
-from tests.command_line import lightning_a3c
+from tests.command_line import lightning_a3c, main
 
 SIZE = 500_000
 

@@ -14,6 +14,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig
 from lightning_a3c.learning.restoring import CheckpointMismatch
 from lightning_a3c.rl.agent_network import AgentNetwork
+from tests.scripted import Masked
 
 SPACES: dict[str, spaces.Space] = {
     "Discrete": spaces.Discrete(3, start=-1),
@@ -49,34 +50,8 @@ class Identity(gymnasium.Env):
         return self.wanted
 
 
-class Masked(gymnasium.Env):
-    """Of three actions two are allowed; to take the third is an error."""
-
-    observation_space, action_space = spaces.Box(-1, 1, (2,), np.float32), spaces.Discrete(3)
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
-        super().reset(seed=seed)
-        self.steps = 0
-        return self._show()
-
-    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        assert self.mask[action], "a masked action was taken"
-        self.steps += 1
-        observation, info = self._show()
-        return observation, float(action), self.steps >= 5, False, info
-
-    def _show(self) -> tuple[Any, dict[str, Any]]:
-        self.mask = np.ones(3, bool)
-        self.mask[self.np_random.integers(3)] = False
-        return self.np_random.uniform(-1, 1, 2).astype(np.float32), {"action_mask": self.mask}
-
-    def action_masks(self) -> np.ndarray:
-        return self.mask
-
-
 for _kind in SPACES:
-    gymnasium.register(f"Identity{_kind}-v0", entry_point=Identity, kwargs={"kind": _kind})
-gymnasium.register("Masked-v0", entry_point=Masked)
+    gymnasium.register(f"Identity{_kind}-v0", entry_point="tests.test_every_space:Identity", kwargs={"kind": _kind})
 
 
 def stream(env: EnvConfig, **options: Any) -> CollectorDataModule:

@@ -106,7 +106,7 @@ ALIVE = """
     collect(2)
     child = os.fork()
     if not child:
-        time.sleep(100)
+        time.sleep(200)
         os._exit(0)
     print(child, flush=True)
 """
@@ -124,7 +124,7 @@ OTHERS = """
     process.start()
     queue.get()
     process.terminate()
-    process.join(10)
+    process.join(60)
     print(process.exitcode)
     process.kill()
 """
@@ -160,7 +160,7 @@ def test_a_program_ends_though_a_child_that_it_forked_lives_on(tmp_path: Path) -
     assert program.stdout is not None
     child = int(program.stdout.readline())
     try:
-        assert program.wait(30) == 0
+        assert program.wait(100) == 0
     finally:
         os.kill(child, signal.SIGKILL)
         program.kill()

@@ -1,9 +1,11 @@
 """Vector environments as they are made, and the seeds that they take."""
 
+from collections.abc import Iterator
+
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AutoresetMode, VectorEnv
 
 import tests.scripted  # noqa: F401  registers SeededLength-v0
 from lightning_a3c.environments.config import EnvConfig
@@ -27,10 +29,15 @@ def test_a_seed_that_fits_is_taken_as_it_is(seed: int) -> None:
     assert reset_seed(seed, num_envs=8) == seed
 
 
+@pytest.fixture(scope="module")
+def two_games() -> Iterator[VectorEnv]:
+    env = make_vector_env(EnvConfig("ALE/Pong-v5", num_envs=2))
+    yield env
+    env.close()
+
+
 @pytest.mark.parametrize("seed", [2**31 - 7, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**63, 2**70])
-def test_any_larger_seed_is_made_one_that_every_sub_environment_can_take(seed: int) -> None:
+def test_any_larger_seed_is_made_one_that_every_sub_environment_can_take(seed: int, two_games: VectorEnv) -> None:
     assert 0 <= reset_seed(seed, num_envs=8) <= 2**31 - 8
     assert reset_seed(seed, num_envs=8) != reset_seed(seed + 1, num_envs=8)
-    env = make_vector_env(EnvConfig("ALE/Pong-v5", num_envs=2))
-    env.reset(seed=reset_seed(seed, num_envs=2))
-    env.close()
+    two_games.reset(seed=reset_seed(seed, num_envs=2))

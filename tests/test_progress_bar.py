@@ -83,7 +83,7 @@ def test_the_bar_on_a_real_terminal_shows_return_speed_env_steps_and_time_left(t
             shown += chunk
     except OSError:
         pass  # the terminal's other end is closed
-    errors = run.communicate(timeout=60)[1]
+    errors = run.communicate(timeout=200)[1]
     os.close(ours)
     assert run.returncode == 0, errors
     text = re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", shown).decode()

@@ -51,7 +51,7 @@ def test_a_browser_shows_every_figure_and_the_video_from_one_file(
     assert len(figures) == 8
     assert all(browser.execute_script("return arguments[0].naturalWidth", figure) > 100 for figure in figures)
     video = browser.find_element(By.TAG_NAME, "video")
-    WebDriverWait(browser, 20).until(lambda _: browser.execute_script("return arguments[0].readyState", video) >= 2)
+    WebDriverWait(browser, 60).until(lambda _: browser.execute_script("return arguments[0].readyState", video) >= 2)
     assert browser.execute_script("return arguments[0].videoWidth", video) == 780  # 600 of the game, 180 beside it
     text = browser.find_element(By.TAG_NAME, "body").text
     for fact in (

@@ -85,7 +85,7 @@ def test_publishing_and_reading_recover_from_a_process_killed_while_it_held_the_
     for value in (2, 3):
         assert locked.publish(filled(value)) == value
         assert entries(live) == ({value}, value)
-    assert time.monotonic() - begun_at < 5
+    assert time.monotonic() - begun_at < 50  # half as long as the process would have held it
 
 
 def test_a_device_network_is_renewed_whenever_something_newer_is_published() -> None:

@@ -27,15 +27,16 @@ def test_an_epoch_is_the_stated_number_of_whole_batches(num_workers: int) -> Non
 
 
 def test_workers_act_with_the_weights_of_the_last_optimizer_step() -> None:
-    module = data(updates_per_epoch=20)
+    module = data(updates_per_epoch=500)
     net = A3CModule.for_data(module).net
-    stream = module.dataset(net)
     always = []
-    for batch in stream:
-        with torch.no_grad():  # an "optimizer step" after which the policy always chooses action 1
-            net.policy[-1].bias.copy_(torch.tensor([-50.0, 50.0]))
-        always.append(bool((batch.payload.actions == 1).all()))
-    stream.close()
+    with closing(module.dataset(net)) as stream:
+        for batch in stream:
+            with torch.no_grad():  # an "optimizer step" after which the policy always chooses action 1
+                net.policy[-1].bias.copy_(torch.tensor([-50.0, 50.0]))
+            always.append(bool((batch.payload.actions == 1).all()))
+            if len(always) >= 20 and all(always[-10:]):  # later where a worker has waited for a processor
+                break
     assert not always[0]
     assert all(always[-10:])
 

@@ -237,24 +237,25 @@ for _id, _more in (
     [("CartPole-v1", 150), ("BreakoutNoFrameskip-v4", 200), ("CutBreakout-v0", 40), ("CutBreakoutHard-v0", 40)],
 )
 def test_playing_again_brings_every_sub_environment_back(env_id: str, steps: int) -> None:
-    config = EnvConfig(env_id, num_envs=3)
+    num_envs = 2 if env_id.startswith("Cut") else 3  # many resets, which take long
+    config = EnvConfig(env_id, num_envs=num_envs)
     played, again = (ReplayableEnv(make_vector_env(config), seed=1) for _ in range(2))
     played.reset()
     ends = 0
     for t in range(steps):
-        _, _, terminated, truncated, _ = played.step((torch.arange(3) * t // 3 % 2).numpy())
+        _, _, terminated, truncated, _ = played.step((torch.arange(num_envs) * t // 3 % 2).numpy())
         ends += int((terminated | truncated).sum())
     assert ends > 1
     observations, is_same = again.load_state_dict(played.state_dict())
     assert is_same
     for t in range(steps):
-        action = (torch.arange(3) + t).numpy() % 2
+        action = (torch.arange(num_envs) + t).numpy() % 2
         one, other = played.step(action), again.step(action)
         for mine, theirs in zip(one[:4], other[:4], strict=True):
             assert (mine == theirs).all()
     played.close()
     again.close()
-    assert observations.shape[0] == 3
+    assert observations.shape[0] == num_envs
 
 
 def test_an_environment_that_its_seed_does_not_determine_is_noticed_when_played_again() -> None:

@@ -230,9 +230,9 @@ def test_a_solved_run_that_has_to_go_on_is_saved_once(tmp_path: Path) -> None:
 
     stream = data()
     module = Saved.for_data(stream)
-    run = trainer("data", tmp_path, StopWhenSolved(5), min_steps=300, logger=False)
+    run = trainer("data", tmp_path, StopWhenSolved(5), min_steps=200, logger=False)
     run.fit(module, datamodule=stream)
-    assert run.global_step == 300
+    assert run.global_step == 200
     assert module.times == 1
 
 
