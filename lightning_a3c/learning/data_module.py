@@ -160,6 +160,11 @@ class CollectorDataModule(pl.LightningDataModule):
                 "with data.synchronous a micro-batch is whole steps of all environments: data.micro_batch_size must be "
                 f"a multiple of env.num_envs, got {micro_batch_size} and {env.num_envs}"
             )
+        if synchronous and env.backend == "envpool":
+            raise ValueError(
+                "with data.synchronous every episode gets a seed of its own, and EnvPool fixes its seeds when it is "
+                "made; set env.backend to 'auto' or 'gymnasium'"
+            )
         with isolate_rng(include_cuda=False):  # an environment may draw from the global generators
             self.task = describe_task(env)
         for note in playing_notes(env):
