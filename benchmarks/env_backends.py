@@ -28,9 +28,7 @@ from lightning_a3c.environments.config import Backend, EnvConfig
 from lightning_a3c.environments.making import make_training_env
 from lightning_a3c.environments.registry import spec_of
 
-IDS = (
-    "CartPole-v1,Pendulum-v1,Acrobot-v1,LunarLander-v3,BipedalWalker-v3,HalfCheetah-v5,Hopper-v5,PongNoFrameskip-v4"
-)
+IDS = "CartPole-v1,Pendulum-v1,Acrobot-v1,LunarLander-v3,BipedalWalker-v3,HalfCheetah-v5,Hopper-v5,PongNoFrameskip-v4"
 WAYS = ("Gymnasium", "vector entry point", "checked", "ALE", "EnvPool")
 _ACTIONS = 64  # drawn beforehand
 

@@ -30,8 +30,9 @@ class EnvConfig:
         num_threads: threads with which a worker steps its environments, on Atari or with EnvPool only. More than one
             pays where workers are fewer than cores; results do not depend on it.
         backend: what steps the environments in training: "gymnasium", one by one in Python; "ale", ALE's vector
-            environment, for Atari; "envpool", EnvPool, which must be installed. "auto" takes ALE's for Atari, and
-            Gymnasium for all else. Validation, test, play and videos never use EnvPool.
+            environment, for Atari; "envpool", EnvPool, which must be installed. "auto" takes ALE's for Atari, EnvPool
+            in asynchronous runs of environments that it is known to play as Gymnasium does, and Gymnasium for all else.
+            Validation, test, play and videos never use EnvPool.
     """
 
     id: str = "CartPole-v1"

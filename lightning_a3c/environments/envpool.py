@@ -6,6 +6,7 @@ EnvPool is optional, and importing it takes a second and 100 MiB, so it is impor
 from __future__ import annotations
 
 import difflib
+import warnings
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -52,6 +53,13 @@ _REGISTERED_KWARGS: dict[str, dict[str, Any]] = {  # Gymnasium's; EnvPool's ids 
     "FrozenLake8x8-v1": {"map_name": "8x8"},
     "LunarLanderContinuous-v3": {"continuous": True},
 }
+_SAME = {  # compared with Gymnasium's step by step: they differ in seeds, and by the rounding of float32
+    "Acrobot-v1",
+    "CartPole-v1",
+    "MountainCar-v0",
+    "MountainCarContinuous-v0",
+    "Pendulum-v1",
+}
 _OR_GYMNASIUM = "set env.backend to 'auto' or 'gymnasium'"
 
 
@@ -61,6 +69,22 @@ def is_installed() -> bool:
 
 def installed_version() -> str:
     return version("envpool")
+
+
+def plays_the_same(config: EnvConfig, spec: Any) -> bool:
+    """Whether EnvPool is installed and plays `config` as Gymnasium does but for seeds and rounding.
+
+    Does not import EnvPool.
+    """
+    return (
+        spec.id in _SAME
+        and str(spec.entry_point).startswith("gymnasium.envs.classic_control")
+        and not spec.kwargs
+        and not spec.additional_wrappers
+        and not (config.wrappers or config.observation_keys or config.action_mask)
+        and config.kwargs.keys() <= {"max_episode_steps"}
+        and is_installed()
+    )
 
 
 def require_playable_by_envpool(config: EnvConfig, spec: Any) -> None:
@@ -108,10 +132,10 @@ def require_same_spaces(config: EnvConfig, spec: Any, observation_space: Any, ac
 
     Its bounds of observations may differ, which say little; and its floats, which become float32.
     """
-    own = _make_spec(_task_id(spec), **_arguments(config, spec))
+    own_observations, own_actions = _spaces(_task_id(spec), _arguments(config, spec))
     for field, theirs, ours in (
-        ("observations", own.gymnasium_observation_space, observation_space),
-        ("actions", own.gymnasium_action_space, action_space),
+        ("observations", own_observations, observation_space),
+        ("actions", own_actions, action_space),
     ):
         if _form(theirs, field) != _form(ours, field):
             raise ValueError(
@@ -138,8 +162,7 @@ class EnvPoolEnv(VectorEnv):
 
     def __init__(self, config: EnvConfig, spec: Any, num_envs: int) -> None:
         self._arguments = _arguments(config, spec)
-        own = _make_spec(_task_id(spec), **self._arguments)
-        observation_space, action_space = own.gymnasium_observation_space, own.gymnasium_action_space
+        observation_space, action_space = _spaces(_task_id(spec), self._arguments)
         self.num_envs = num_envs
         self.spec = spec
         self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
@@ -207,11 +230,17 @@ class EnvPoolEnv(VectorEnv):
             seed=[int(number) for number in seeds % _SEEDS],
             **self._arguments,
         )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _ = self._pool.observation_space  # made now and kept; Gymnasium warns of float64 bounds
 
     def _as_gymnasium(self, observations: np.ndarray, steps: np.ndarray) -> np.ndarray:
         """`observations`, made `steps` after their episodes began, as Gymnasium's or ALE's environment gives them."""
         if self._choices:
-            return np.eye(self._choices, dtype=self.single_observation_space.dtype)[observations.reshape(-1)]
+            rows: np.ndarray = np.eye(self._choices, dtype=self.single_observation_space.dtype)[
+                observations.reshape(-1)
+            ]
+            return rows
         if self._is_atari and (steps < _STACK - 1).any():  # EnvPool repeats the first frame
             observations = observations.copy()
             for index in np.flatnonzero(steps < _STACK - 1):
@@ -250,6 +279,14 @@ def _make_spec(task_id: str, **arguments: Any) -> Any:
     except Exception as error:  # pybind11 and EnvPool raise several kinds
         reason = in_one_line(error).partition(" The following argument types")[0]  # pybind11 goes on for a page
         raise ValueError(f"EnvPool's {task_id} cannot be made with {arguments}: {reason}") from error
+
+
+def _spaces(task_id: str, arguments: dict[str, Any]) -> tuple[spaces.Space[Any], spaces.Space[Any]]:
+    """EnvPool's spaces of observations and actions."""
+    own = _make_spec(task_id, **arguments)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Gymnasium warns of float64 bounds
+        return own.gymnasium_observation_space, own.gymnasium_action_space
 
 
 def _own_kwargs(config: EnvConfig) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from lightning_a3c.environments.checks import (
     CheckedVectorEnv,
 )
 from lightning_a3c.environments.config import EnvConfig
-from lightning_a3c.environments.envpool import EnvPoolEnv
+from lightning_a3c.environments.envpool import EnvPoolEnv, plays_the_same
 from lightning_a3c.environments.registry import spec_of
 
 
@@ -76,11 +76,17 @@ def make_training_env(
     return LifeLoss(env) if config.atari.episodic_life else env
 
 
-def training_backend(config: EnvConfig) -> Literal["gymnasium", "ale", "envpool"]:
-    """What steps the environments in training."""
-    if config.backend == "auto":
-        return "ale" if is_native(spec_of(config.id), config) else "gymnasium"
-    return config.backend
+def training_backend(config: EnvConfig, synchronous: bool) -> Literal["gymnasium", "ale", "envpool"]:
+    """What steps the environments in training: `config.backend`, or where that is "auto" the fastest that is right.
+
+    A synchronous run is reproducible, so it must not depend on what is installed.
+    """
+    if config.backend != "auto":
+        return config.backend
+    spec = spec_of(config.id)
+    if is_native(spec, config):
+        return "ale"
+    return "envpool" if not synchronous and plays_the_same(config, spec) else "gymnasium"
 
 
 def make_env(config: EnvConfig, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:

@@ -172,8 +172,8 @@ def playing_notes(config: EnvConfig) -> list[str]:
         )
     if config.backend == "envpool":
         notes.append(
-            f"{config.id} is trained with EnvPool {installed_version()}; validation, test, play and videos use "
-            f"{'ALE' if is_atari(spec) else 'Gymnasium'}'s environment"
+            f"training steps {config.id} with EnvPool {installed_version()}; validation, test, play and videos use "
+            f"{'ALE' if is_atari(spec) else 'Gymnasium'}'s"
         )
     return notes
 
