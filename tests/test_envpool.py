@@ -15,6 +15,7 @@ from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
 from lightning_a3c import A3CModule, AtariConfig, EnvConfig, GradientParallel
 from lightning_a3c.collection.rollout import Rollout
 from lightning_a3c.environments import envpool as backend
+from lightning_a3c.environments.checks import BadEnvironment
 from lightning_a3c.environments.making import make_training_env, training_backend
 from lightning_a3c.environments.task import describe_task
 from tests.command_line import lightning_a3c
@@ -204,6 +205,18 @@ def test_a_lost_life_ends_no_game(pool):
             break
     assert (losses >= 4 * games).all()
     assert games.all()
+
+
+def test_numbers_that_are_not_finite_are_an_error_that_names_the_environment(pool):
+    env = pool("Pendulum-v1", num_envs=2)
+    env.reset(seed=0)
+    with pytest.raises(BadEnvironment, match=r"Pendulum-v1: step returned a reward that is NaN or infinite"):
+        env.step(np.full((2, 1), np.nan, dtype=np.float32))
+
+
+def test_options_of_a_reset_are_refused(pool):
+    with pytest.raises(ValueError, match="EnvPool takes no options on reset"):
+        pool("CartPole-v1").reset(options={"low": 0.0})
 
 
 @pytest.mark.parametrize("env_id", ["FrozenLake-v1", "CliffWalking-v1"])
