@@ -13,7 +13,7 @@ from lightning_a3c.collection.job import CollectorJob, CollectorState, with_mome
 from lightning_a3c.collection.rollout import Rollout
 from lightning_a3c.collection.shared_weights import SharedWeights, network_on
 from lightning_a3c.environments.checks import CallTracker
-from lightning_a3c.environments.making import clips_rewards, make_vector_env, reset_seed
+from lightning_a3c.environments.making import clips_rewards, make_training_env, reset_seed
 from lightning_a3c.environments.replay import ReplayableEnv
 from lightning_a3c.rl.agent_network import scales_rewards
 from lightning_a3c.rl.policies import NetworkPolicy
@@ -48,7 +48,7 @@ class Collector:
         self.job = job
         self._net = network_on(job.device, weights, job.net)
         reset = AutoresetMode.DISABLED if job.rollout.synchronous else AutoresetMode.SAME_STEP
-        env = make_vector_env(job.env, call_tracker=call_tracker, autoreset=reset)
+        env = make_training_env(job.env, call_tracker=call_tracker, autoreset=reset)
         self._env = ReplayableEnv(env, env_seed) if job.rollout.synchronous else env
         self._policy = NetworkPolicy(self._net, seed=policy_seed)
         self._rollout = Rollout(

@@ -122,6 +122,13 @@ def _frame_limit(spec: Any) -> int:
     return int(spec.kwargs.get("max_num_frames_per_episode") or 0)
 
 
+def last_step(spec: Any, atari: AtariConfig) -> int | None:
+    """Env steps until truncation by any of the id's limits, on steps or on frames."""
+    steps_within_frames = math.ceil(_frame_limit(spec) / frame_skip(spec, atari))
+    limits = [limit for limit in (step_limit(spec, atari), steps_within_frames) if limit]
+    return min(limits, default=None)
+
+
 def beyond_native(spec: Any) -> dict[str, Any]:
     """The id's keyword arguments that are set but that ALE's vector environment cannot honour."""
     return {
@@ -180,9 +187,8 @@ def make_preprocessed(
     if atari.fire_on_reset and "FIRE" in env.unwrapped.get_action_meanings():  # type: ignore[attr-defined]
         env = _FireOnReset(env)
     env = FrameStackObservation(env, 4, padding_type="zero")
-    steps_within_frames = math.ceil(_frame_limit(spec) / frame_skip(spec, atari))
-    limits = [limit for limit in (step_limit(spec, atari), steps_within_frames) if limit]
-    return TimeLimit(env, min(limits)) if limits else env
+    limit = last_step(spec, atari)
+    return env if limit is None else TimeLimit(env, limit)
 
 
 class StepLimit(VectorWrapper):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from lightning_a3c.environments.atari import AtariConfig
+
+Backend = Literal["auto", "gymnasium", "ale", "envpool"]
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,12 @@ class EnvConfig:
         action_mask: where to find which actions are allowed: "info" for `info["action_mask"]`, "name()" for a method of
             the environment, or the name of an observation part. None allows all.
         atari: preprocessing of Atari ids; for others it must keep its defaults.
-        num_threads: threads with which a worker steps its environments, on Atari only. More than one pays where
-            workers are fewer than cores; results do not depend on it.
+        num_threads: threads with which a worker steps its environments, on Atari or with EnvPool only. More than one
+            pays where workers are fewer than cores; results do not depend on it.
+        backend: what steps the environments in training: "gymnasium", one by one in Python; "ale", ALE's vector
+            environment, for Atari; "envpool", EnvPool, which must be installed. "auto" takes ALE's for Atari, EnvPool
+            in asynchronous runs of environments that it is known to play as Gymnasium does, and Gymnasium for all else.
+            Validation, test, play and videos never use EnvPool.
     """
 
     id: str = "CartPole-v1"
@@ -38,7 +44,10 @@ class EnvConfig:
     wrappers: list[dict[str, Any]] = field(default_factory=list)
     observation_keys: list[str] | None = None
     action_mask: str | None = None
+    backend: Backend = "auto"
 
     def __post_init__(self) -> None:
+        if self.backend not in get_args(Backend):
+            raise ValueError(f"env.backend must be one of {', '.join(get_args(Backend))}, got {self.backend!r}")
         if not isinstance(self.id, str):
             raise ValueError(f"env.id must be a Gymnasium id such as 'CartPole-v1', got {self.id!r}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium
 import numpy as np
@@ -28,6 +28,7 @@ from lightning_a3c.environments.checks import (
     CheckedVectorEnv,
 )
 from lightning_a3c.environments.config import EnvConfig
+from lightning_a3c.environments.envpool import EnvPoolEnv, plays_the_same
 from lightning_a3c.environments.registry import spec_of
 
 
@@ -41,7 +42,7 @@ def make_vector_env(
     call_tracker: CallTracker | None = None,
     autoreset: AutoresetMode = AutoresetMode.SAME_STEP,
 ) -> VectorEnv:
-    """A vector environment with raw rewards and same-step reset; close it after use.
+    """A vector environment with raw rewards and same-step reset, never EnvPool's; close it after use.
 
     Atari ids give uint8 observations [4, 84, 84]. They run in ALE's native vector environment, unless they are
     registered with something that it cannot do. All others run in Gymnasium's `SyncVectorEnv`, as `gymnasium.make`
@@ -60,6 +61,32 @@ def make_vector_env(
 
     makers = [partial(_make_checked, config, index, call_tracker) for index in range(num_envs)]
     return SyncVectorEnv(makers, autoreset_mode=autoreset)
+
+
+def make_training_env(
+    config: EnvConfig,
+    call_tracker: CallTracker | None = None,
+    autoreset: AutoresetMode = AutoresetMode.SAME_STEP,
+) -> VectorEnv:
+    """The vector environment that collectors step: EnvPool's if `config` says so, otherwise `make_vector_env`'s."""
+    if config.backend != "envpool":
+        return make_vector_env(config, call_tracker=call_tracker, autoreset=autoreset)
+    pool: VectorEnv = EnvPoolEnv(config, spec_of(config.id), config.num_envs)
+    env = CheckedVectorEnv(pool, config.id, call_tracker or CallTracker())
+    return LifeLoss(env) if config.atari.episodic_life else env
+
+
+def training_backend(config: EnvConfig, synchronous: bool) -> Literal["gymnasium", "ale", "envpool"]:
+    """What steps the environments in training: `config.backend`, or where that is "auto" the fastest that is right.
+
+    A synchronous run is reproducible, so it must not depend on what is installed.
+    """
+    if config.backend != "auto":
+        return config.backend
+    spec = spec_of(config.id)
+    if is_native(spec, config):
+        return "ale"
+    return "envpool" if not synchronous and plays_the_same(config, spec) else "gymnasium"
 
 
 def make_env(config: EnvConfig, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
@@ -134,8 +161,8 @@ def starts_faster_unseeded(config: EnvConfig) -> bool:
 
 
 def is_native(spec: Any, config: EnvConfig) -> bool:
-    """Whether ALE's vector environment can play it."""
-    changes = config.wrappers or config.action_mask or config.observation_keys
+    """Whether ALE's vector environment plays it."""
+    changes = config.wrappers or config.action_mask or config.observation_keys or config.backend == "gymnasium"
     return is_atari(spec) and not beyond_native(spec) and not changes
 
 

@@ -29,6 +29,7 @@ from lightning_a3c.environments.checks import (
     running_statistics,
 )
 from lightning_a3c.environments.config import EnvConfig
+from lightning_a3c.environments.envpool import installed_version, require_playable_by_envpool, require_same_spaces
 from lightning_a3c.environments.making import (
     BadWrapper,
     clips_rewards,
@@ -121,6 +122,9 @@ def describe_task(config: EnvConfig) -> Task:
         if isinstance(env, SyncVectorEnv) and checks:  # ALE's own needs no trial, and a reset would load its game again
             _try(env, checks, config.id)
             _warn_of_statistics(env.envs[0], config.id)
+        if config.backend == "envpool":
+            own_space = checks.unwrapped.observation_space if checks else env.single_observation_space
+            require_same_spaces(config, spec, own_space, action_space)
         is_packed = checks is not None and checks.layout.parts is not None
         low, high = (None, None) if is_packed else observation_bounds(env)
         return Task(
@@ -165,6 +169,11 @@ def playing_notes(config: EnvConfig) -> list[str]:
         notes.append(
             f"{config.id} is registered with {lacking}, which ALE's vector environment does not support: its games "
             "are stepped one by one, with the same preprocessing but slower"
+        )
+    if config.backend == "envpool":
+        notes.append(
+            f"training steps {config.id} with EnvPool {installed_version()}; validation, test, play and videos use "
+            f"{'ALE' if is_atari(spec) else 'Gymnasium'}'s"
         )
     return notes
 
@@ -225,7 +234,11 @@ def _check_fields(config: EnvConfig, spec: Any) -> None:
     elif config.atari != AtariConfig():
         changed = {k: v for k, v in asdict(config.atari).items() if v != getattr(AtariConfig(), k)}
         raise ValueError(f"env.atari {changed} has no effect on {config.id}, which {_why_not_native(spec)}; remove it")
-    if config.num_threads != 1 and not is_native(spec, config):
+    if config.backend == "envpool":
+        require_playable_by_envpool(config, spec)
+    elif config.backend == "ale" and not is_native(spec, config):
+        raise ValueError(f"env.backend 'ale' cannot play {config.id}, which {_why_not_native(spec)}; remove it")
+    elif config.num_threads != 1 and not is_native(spec, config):
         raise ValueError(
             f"env.num_threads {config.num_threads} has no effect on {config.id}, which {_why_not_native(spec)}; "
             "remove it"
@@ -233,6 +246,8 @@ def _check_fields(config: EnvConfig, spec: Any) -> None:
 
 
 def _why_not_native(spec: Any) -> str:
+    if is_atari(spec) and not beyond_native(spec):
+        return "is stepped in Python, as the fields of env say"
     if is_atari(spec):
         return "is registered with arguments that ALE's vector environment does not support"
     return "is registered with wrappers" if has_own_wrappers(spec) else "is not an Atari game"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from contextlib import ExitStack
+from dataclasses import replace
 from numbers import Integral
 from typing import Any, Literal, get_args
 
@@ -27,6 +28,7 @@ from lightning_a3c.collection.job import CollectorJob
 from lightning_a3c.collection.payloads import MakePayload, SendGradients, send_transitions
 from lightning_a3c.collection.stream import CollectorDataset
 from lightning_a3c.environments.config import EnvConfig
+from lightning_a3c.environments.making import training_backend
 from lightning_a3c.environments.task import describe_task, playing_notes
 from lightning_a3c.learning.evaluation import EvaluationDataset
 from lightning_a3c.learning.evaluation_watch import EvaluationWatch
@@ -169,9 +171,14 @@ class CollectorDataModule(pl.LightningDataModule):
                 "with data.synchronous a micro-batch is whole steps of all environments: data.micro_batch_size must be "
                 f"a multiple of env.num_envs, got {micro_batch_size} and {env.num_envs}"
             )
+        if synchronous and env.backend == "envpool":
+            raise ValueError(
+                "with data.synchronous every episode gets a seed of its own, and EnvPool fixes its seeds when it is "
+                "made; set env.backend to 'auto' or 'gymnasium'"
+            )
         with isolate_rng(include_cuda=False):  # an environment may draw from the global generators
             self.task = describe_task(env)
-        for note in playing_notes(env):
+        for note in playing_notes(replace(env, backend=training_backend(env, synchronous))):
             rank_zero_info(note)
         if self.task.left_out:
             rank_zero_info(f"{env.id}: {', '.join(self.task.left_out)} of the observations is left out, being no array")
@@ -242,7 +249,7 @@ class CollectorDataModule(pl.LightningDataModule):
         else:
             device = torch.device(self.worker_device)
         job = CollectorJob(
-            env=self.env,
+            env=replace(self.env, backend=training_backend(self.env, self.synchronous)),
             task=self.task,
             rollout=RolloutConfig(
                 self.n_steps,
