@@ -64,6 +64,13 @@ def nothing_is_left_behind() -> Iterator[None]:
     assert not shared_memory_files() - before
 
 
+@pytest.fixture(autouse=True)
+def envpool_by_name_only(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keeps `auto` from EnvPool, which each worker would import for a second; EnvPool's own tests are without this."""
+    if request.module.__name__ != "tests.test_envpool":
+        monkeypatch.setattr("lightning_a3c.environments.making.plays_the_same", lambda config, spec: False)
+
+
 @pytest.fixture
 def hurry(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Call it to make the monotonic clock of this process run so many times as fast, until the test ends."""
