@@ -185,6 +185,31 @@ def test_an_unknown_argument_of_the_network_is_refused(capsys: pytest.CaptureFix
     assert "Option 'depth' is not accepted" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("config", "arguments", "message"),
+    [
+        (
+            "",
+            ["--lr_scheduler=torch.optim.lr_scheduler.StepLR"],
+            "--lr_scheduler: torch.optim.lr_scheduler.StepLR needs init_args.step_size",
+        ),
+        (
+            "optimizer: {class_path: torch.optim.Adam, lr: 0.001}",
+            [],
+            "--optimizer: write the arguments of torch.optim.Adam under init_args, not beside class_path",
+        ),
+        ("", ["--data.env=Acrobot-v1"], "got 'Acrobot-v1'; did you mean --data.env.id Acrobot-v1?"),
+    ],
+)
+def test_an_argument_in_the_wrong_place_is_told_the_right_one(
+    config: str, arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "c.yaml").write_text(f"seed_everything: 0\n{config}")
+    refused = lightning_a3c("fit", "--config=c.yaml", *arguments, folder=tmp_path)
+    assert refused.returncode in (1, 2)
+    assert message in refused.stderr
+
+
 def test_a_truncated_checkpoint_is_refused_before_anything_starts(tmp_path: Path) -> None:
     path = tmp_path / "cut.ckpt"
     torch.save({"state_dict": {"weight": torch.zeros(1000)}}, path)

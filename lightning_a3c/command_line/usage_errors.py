@@ -212,14 +212,31 @@ def _wrong_type(found: re.Match[str], message: str, options: list[str], commands
     return f"{_key(message)} must be {_types(message)}, got {_value(message)!r}"
 
 
+def _missing_argument(found: re.Match[str], message: str, options: list[str], commands: list[str]) -> str:
+    return f"{_key(message)}: {found[1]} needs init_args.{found[2].strip()}"
+
+
+def _argument_beside_class_path(found: re.Match[str], message: str, options: list[str], commands: list[str]) -> str:
+    return f"{_key(message)}: write the arguments of {found[1]} under init_args, not beside class_path"
+
+
+def _value_for_a_section(found: re.Match[str], message: str, options: list[str], commands: list[str]) -> str:
+    key, value = _key(message), found[1]
+    hint = f"; did you mean {key}.id {value}?" if key.endswith("data.env") else ""
+    return f"{key} must be options or a file that holds them, got {value!r}{hint}"
+
+
 _EXPLANATIONS = (  # the first match counts, so specific patterns come first
     (r"unrecognized arguments: (.*)", _unknown_options),
     (r"does not accept option '([\w.]+)'", _unknown_key),
     (r"^Option '([\w.]+)' is not accepted", _unknown_key),
     (r"argument ([\w./-]+): invalid choice: '([^']*)' \(choose from (.*)\)", _choice),
+    (r"class_path '([\w.]+)':\s+Option 'class_path' is not accepted", _argument_beside_class_path),
+    (r"class_path '([\w.]+)':\s+the following arguments are required: (.+)", _missing_argument),
     (r"class_path '([\w.]+)':\s+Option '(\w+)' is not accepted()", _unknown_argument),
     (r"()Option '(\w+)' is not accepted. Got value: Namespace\(class_path='([\w.]+)'", _unknown_argument),
     (r"module '([\w.]+)' has no attribute '(\w+)'", _unknown_attribute),
+    (r"Unable to load config '([^'\n]*)'", _value_for_a_section),
     (r"No module named '([\w.]+)'", _unknown_module),
     (r"Import path .*does not correspond to a subclass of (\w+)", _no_subclass),
     (r"Expected a typing\.Literal\[", _literal),
