@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -264,6 +265,17 @@ def test_without_envpool_the_error_names_the_extra(monkeypatch):
     monkeypatch.setattr(backend, "is_installed", lambda: False)
     with pytest.raises(ValueError, match=r"needs EnvPool: pip install 'lightning-a3c\[envpool\]'"):
         describe_task(EnvConfig(backend="envpool"))
+
+
+def test_another_release_of_envpool_is_left_alone(monkeypatch):
+    monkeypatch.setattr(backend, "installed_version", lambda: "0.8.4")
+    assert training_backend(EnvConfig("CartPole-v1"), synchronous=False) == "gymnasium"
+
+
+def test_an_envpool_that_cannot_be_imported_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "envpool", None)
+    with pytest.raises(ValueError, match=r"EnvPool 1.* is installed but cannot be imported .*set env.backend to 'gym"):
+        make_training_env(EnvConfig("CartPole-v1", num_envs=1, backend="envpool"))
 
 
 def test_synchronous_collection_with_envpool_is_refused():

@@ -1,5 +1,6 @@
 """Training on every action and observation space: what is learned, kept, resumed and refused."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,30 @@ def test_synchronous_runs_are_equal_and_resume_exactly(env: EnvConfig, mode: str
     for other in (second, resumed):
         for name, tensor in first.state_dict().items():
             assert torch.equal(tensor, other.state_dict()[name]), name
+
+
+class WithMasks(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Gives the mask as a method of its own, or fails to."""
+
+    def allowed(self) -> np.ndarray:
+        mask: np.ndarray = self.unwrapped.mask
+        return mask
+
+    def failing(self) -> np.ndarray:
+        raise AttributeError("no board yet")
+
+
+def test_the_mask_may_be_a_method_of_a_wrapper() -> None:
+    wrapper = {"class_path": f"{__name__}.WithMasks"}
+    data = stream(EnvConfig("Masked-v0", num_envs=2, wrappers=[wrapper], action_mask="allowed()"), num_workers=0)
+    with closing(data.dataset(agent(data).net)) as batches:
+        assert len(next(iter(batches)).payload.actions)
+
+
+def test_a_method_for_the_mask_that_raises_is_named_with_its_error() -> None:
+    wrapper = {"class_path": f"{__name__}.WithMasks"}
+    with pytest.raises(ValueError, match=r"failing\(\) raised AttributeError: no board yet"):
+        stream(EnvConfig("Masked-v0", num_envs=2, wrappers=[wrapper], action_mask="failing()"))
 
 
 @pytest.mark.parametrize("source", ["info", "action_masks()"])

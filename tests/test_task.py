@@ -60,7 +60,7 @@ def test_discrete_observations_become_one_hot_vectors(make):
 def test_tuple_observations_travel_packed_by_part():
     # Blackjack: 32 sums, 11 cards and a usable ace, each one-hot
     task = describe_task(EnvConfig(id="Blackjack-v1"))
-    assert task.observation_parts == [["0", (32,), "float32"], ["1", (11,), "float32"], ["2", (2,), "float32"]]
+    assert task.observation_parts == [["0", [32], "float32"], ["1", [11], "float32"], ["2", [2], "float32"]]
     assert task.observation_shape == (4 * (32 + 11 + 2),)
 
 

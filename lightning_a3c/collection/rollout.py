@@ -24,7 +24,7 @@ class _Step(NamedTuple):
     """One step of all E sub-environments."""
 
     observations: Tensor  # [E, *observation_shape]
-    actions: Tensor  # int64 [E]
+    actions: Tensor  # int64 [E] for discrete ones; otherwise int64 or float32 [E, L]
     values: Tensor  # float32 [E], V(observations)
     rewards: Tensor  # float32 [E], clipped if configured, plus γV(final observation) where truncated
     not_done: Tensor  # float32 [E], 0 where the episode ended
@@ -33,7 +33,7 @@ class _Step(NamedTuple):
 
 
 class Rollout:
-    """Steps `env` with `policy` and yields n-step transitions in chronological order.
+    """Steps `env` with `policy` and yields transitions in chronological order.
 
     Each transition has its target over exactly `n_steps` steps, or fewer where its episode ends sooner. A terminated
     episode is not bootstrapped; a truncated one is, from its final observation. Environments may reset in the same

@@ -18,7 +18,7 @@ _CALLS: tuple[Call, ...] = ("nothing", "making", "reset", "step")
 ALL = -1
 """Stands for all sub-environments where an index is expected."""
 LIFE_LOST = "lightning_a3c.life_lost"
-"""The only key of `info` that this package reads: whether a step cost a life while the game goes on."""
+"""The key of `info` that says whether a step cost a life while the game goes on."""
 _LARGEST = float(np.finfo(np.float32).max)  # rewards become float32
 
 
@@ -187,16 +187,22 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         if source is None:
             return None
         try:
-            given = info["action_mask"] if source == "info" else getattr(self.env.unwrapped, source[:-2])()
+            given = info["action_mask"] if source == "info" else self.env.get_wrapper_attr(source[:-2])
         except (KeyError, TypeError, AttributeError) as error:
             where = 'info["action_mask"]' if source == "info" else f"method {source}"
             raise BadEnvironment(f"{self._name}: the action mask is missing, {method} gave no {where}") from error
-        mask = np.asarray(given)
+        mask = np.asarray(given if source == "info" else self._call_mask(given, source))
         if mask.shape != (size,):
             raise BadEnvironment(
                 f"{self._name}: the action mask has the shape {mask.shape}, the actions need ({size},)"
             )
         return mask.astype(bool).astype(np.uint8)
+
+    def _call_mask(self, find_mask: Any, source: str) -> Any:
+        try:
+            return find_mask()
+        except Exception as error:  # whatever someone's environment raises
+            raise BadEnvironment(f"{self._name}: {source} raised {in_one_line(error)}") from error
 
     def _reward(self, reward: Any) -> float:
         number = _number(reward)

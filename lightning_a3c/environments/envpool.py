@@ -1,6 +1,6 @@
 """EnvPool's vector environments, made to look like Gymnasium's. Knows no wrappers, no rendering and no torch.
 
-EnvPool is optional, and importing it takes a second and 100 MiB, so it is imported where it is needed.
+EnvPool is optional, and importing it takes a second and 60 MiB, so it is imported where it is needed.
 """
 
 from __future__ import annotations
@@ -8,8 +8,7 @@ from __future__ import annotations
 import difflib
 import warnings
 from functools import cache
-from importlib.metadata import version
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import gymnasium
@@ -64,7 +63,11 @@ _OR_GYMNASIUM = "set env.backend to 'auto' or 'gymnasium'"
 
 
 def is_installed() -> bool:
-    return find_spec("envpool") is not None
+    """Whether a release of EnvPool is installed that this package knows. Does not import it."""
+    try:
+        return (1, 2, 5) <= tuple(map(int, installed_version().split(".")[:3])) < (2,)
+    except (PackageNotFoundError, ValueError):
+        return False
 
 
 def installed_version() -> str:
@@ -219,11 +222,9 @@ class EnvPoolEnv(VectorEnv):
         self._pool = None  # its threads end with it
 
     def _make_pool(self, seed: Any) -> None:
-        import envpool
-
         self._pool = None
         seeds = (int(seed) + np.arange(self.num_envs)) if np.ndim(seed) == 0 else np.asarray(seed)
-        self._pool = envpool.make_gymnasium(
+        self._pool = _envpool().make_gymnasium(
             self._task_id,
             num_envs=self.num_envs,
             num_threads=self._threads,
@@ -256,11 +257,20 @@ class EnvPoolEnv(VectorEnv):
         return {"lives": info["lives"]} if self._is_atari else {}
 
 
+def _envpool() -> Any:
+    try:
+        import envpool
+    except Exception as error:  # a library that it needs may be missing
+        raise ValueError(
+            f"EnvPool {installed_version()} is installed but cannot be imported ({in_one_line(error)}); set "
+            "env.backend to 'gymnasium'"
+        ) from error
+    return envpool
+
+
 @cache
 def _ids() -> frozenset[str]:
-    import envpool
-
-    return frozenset(envpool.list_all_envs())
+    return frozenset(_envpool().list_all_envs())
 
 
 def _task_id(spec: Any) -> str:
@@ -272,10 +282,9 @@ def _task_id(spec: Any) -> str:
 
 def _make_spec(task_id: str, **arguments: Any) -> Any:
     """EnvPool's own spec; raises ValueError if it refuses the arguments."""
-    import envpool
-
+    own = _envpool()
     try:
-        return envpool.make_spec(task_id, **arguments)
+        return own.make_spec(task_id, **arguments)
     except Exception as error:  # pybind11 and EnvPool raise several kinds
         reason = in_one_line(error).partition(" The following argument types")[0]  # pybind11 goes on for a page
         raise ValueError(f"EnvPool's {task_id} cannot be made with {arguments}: {reason}") from error

@@ -93,7 +93,7 @@ def describe_task(config: EnvConfig) -> Task:
     Warns of wrappers with running statistics, which environments do not share.
 
     Raises:
-        ValueError: the id is unknown or needs a missing package, its actions are not discrete, a field is out of
+        ValueError: the id is unknown or needs a missing package, one of its spaces cannot be learned, a field is out of
             range, or the first reset or step fails.
     """
     spec = spec_of(config.id)
@@ -144,7 +144,9 @@ def describe_task(config: EnvConfig) -> Task:
             observation_high=high,
             action_family=None if isinstance(action_space, spaces.Discrete) and action_space.start == 0 else family,
             action_shape=tuple(action_space.shape) if isinstance(action_space, spaces.Box) else (),
-            observation_parts=[list(part) for part in checks.layout.parts] if checks and checks.layout.parts else None,
+            observation_parts=[[name, list(shape), kind] for name, shape, kind in checks.layout.parts]
+            if checks and checks.layout.parts
+            else None,
             mask_part=checks.layout.mask if checks else None,
             left_out=checks.layout.left_out if checks else [],
             wrappers=copy_containers(config.wrappers),
@@ -237,11 +239,13 @@ def _check_fields(config: EnvConfig, spec: Any) -> None:
     if config.backend == "envpool":
         require_playable_by_envpool(config, spec)
     elif config.backend == "ale" and not is_native(spec, config):
-        raise ValueError(f"env.backend 'ale' cannot play {config.id}, which {_why_not_native(spec)}; remove it")
+        raise ValueError(
+            f"env.backend 'ale' cannot play {config.id}, which {_why_not_native(spec)}; set env.backend to 'auto'"
+        )
     elif config.num_threads != 1 and not is_native(spec, config):
         raise ValueError(
             f"env.num_threads {config.num_threads} has no effect on {config.id}, which {_why_not_native(spec)}; "
-            "remove it"
+            "remove it, or set env.backend to 'envpool'"
         )
 
 

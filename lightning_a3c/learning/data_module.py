@@ -65,9 +65,9 @@ class CollectorDataModule(pl.LightningDataModule):
         env: which environment, and how many in each worker; an id stands for `EnvConfig(id)`.
         num_workers: collector processes. 0 collects in the learner's process, for debugging; "auto" starts one per
             core that this process may use, at most 8.
-        n_steps: N of the return targets.
-        targets: "n_step" returns, or "gae": V plus the generalised advantage over N steps, which trades variance for
-            bias. N should then be 16 or more.
+        n_steps: N of the return targets; if synchronous, at most `micro_batch_size` / `env.num_envs`.
+        targets: "n_step" returns, or "gae": V plus the generalised advantage over N steps, of lower variance
+            and biased towards the critic.
         gae_lambda: λ of "gae"; 1 gives the n-step return.
         discount: γ.
         micro_batch_size: transitions that a worker sends, or in gradient mode differentiates, at once.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,15 @@ def export_onnx(module: pl.LightningModule, path: str | Path, observations: Obse
         NotWritable: `path` cannot be written.
     """
     first: dict[int, Any] = {0: torch.export.Dim("batch")}
-    sizes: Any = dict.fromkeys(observations, first) if isinstance(observations, Mapping) else first
-    with evaluating(module), atomic_write(path) as partial:
+    is_one_array = not isinstance(observations, Mapping)
+    sizes: Any = first if is_one_array else dict.fromkeys(observations, first)
+    names = ["observations"] if is_one_array else [name or "observations" for name in observations]
+    with evaluating(module), atomic_write(path) as partial, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="# The axis name: batch will not be used")  # but for the first part
         module.to_onnx(
             partial,
-            (observations,),
-            input_names=list(observations) if isinstance(observations, Mapping) else ["observations"],
+            (observations, {}),  # a dict that stands last would be taken as keyword arguments
+            input_names=names,
             output_names=["logits", "values"],
             dynamic_shapes=(sizes,),
             dynamo=True,

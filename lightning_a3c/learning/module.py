@@ -60,7 +60,7 @@ class A3CModule(pl.LightningModule):
 
     Args:
         observation_shape: shape of one observation.
-        num_actions: size of the discrete action space.
+        num_actions: outputs of the policy: one for each discrete action, one mean for each Box component.
         task: description of the environment, as `Task.to_dict` gives it; kept in checkpoints. Its `frame_skip` turns
             env steps into frames.
         network: None, a class path with init_args, a class or function, or a module; see `build_network`. A checkpoint
@@ -369,6 +369,8 @@ class A3CModule(pl.LightningModule):
 
     def export_onnx(self, path: str | Path) -> None:
         """Write the network for onnxruntime: `observations` in, `logits` and `values` out, any batch size.
+
+        Observations of several parts go in by part, under the names of the parts.
 
         `observations` have the `observation_dtype`. Needs the packages onnx and onnxscript
         (`pip install "lightning-a3c[onnx]"`).

@@ -22,7 +22,7 @@ class LossTerms(NamedTuple):
     entropy: Tensor  # of π, in nats
     advantage: Tensor  # mean of R − V
     value: Tensor  # mean of V
-    batch_return: Tensor  # mean of the n-step targets R
+    batch_return: Tensor  # mean of the targets R
     explained_variance: Tensor  # 1 − Var(R − V) / Var(R); 0 where Var(R) is 0
 
 

@@ -30,7 +30,7 @@ class AtariA2C(nn.Module):
     Args:
         observation_shape: (channels, 84, 84), or any (channels, height, width) or (height, width, channels) of at
             least 36 × 36.
-        num_actions: size of the discrete action space.
+        num_actions: outputs of the policy: one for each discrete action, one mean for each Box component.
         widths: output channels of each convolution.
         hidden_size: width of each head's hidden layer.
         background: the commonest value of the images, such as the grey level behind a game, in the observations'
@@ -130,7 +130,7 @@ class MLP(nn.Module):
 
     Args:
         observation_shape: any shape; it is flattened.
-        num_actions: size of the discrete action space.
+        num_actions: outputs of the policy: one for each discrete action, one mean for each Box component.
         hidden_sizes: width of each hidden layer.
         observation_bounds: see `input_scale`; None leaves observations as they are.
         activation: name of a class in `torch.nn`.
@@ -222,7 +222,7 @@ def build_network(
 
     Args:
         observation_shape: shape of one observation.
-        num_actions: size of the discrete action space.
+        num_actions: outputs of the policy: one for each discrete action, one mean for each Box component.
         network: None chooses `AtariA2C` for images and `MLP` otherwise. A class or function, or a dict
             `{"class_path": "package.Class", "init_args": {...}}` that names one, is called with the shape and the
             number of actions as first arguments. A module is taken as it is. Workers share its weights and compute

@@ -16,7 +16,7 @@ class Transitions(NamedTuple):
 
     observations: Tensor  # uint8 or float32 [B, *observation_shape]; bytes [B, n] if packed
     actions: Tensor  # int64 [B] for discrete ones; otherwise int64 or float32 [B, L]
-    returns: Tensor  # float32 [B], n-step targets R_t
+    returns: Tensor  # float32 [B], targets R_t
 
 
 class Gradients(NamedTuple):
