@@ -140,3 +140,4 @@ def test_predictions_are_the_networks_own_and_are_written_beside_the_observation
     assert written["probabilities"].dtype == written["values"].dtype == np.float32
     np.testing.assert_allclose(written["probabilities"], logits.softmax(dim=1).detach(), atol=error)
     np.testing.assert_allclose(written["values"], values.detach(), atol=10 * error)
+    assert (written["actions"] == written["probabilities"].argmax(axis=1)).all()

@@ -74,8 +74,8 @@ class SaveTestResults(pl.Callback):
 class WritePredictions(BasePredictionWriter):
     """Write the results of `predict` beside the observations: `some.npy` → `some.predictions.npz`.
 
-    The arrays are `probabilities`, float32 [n, A], and `values`, float32 [n], for all observations, or for the first n
-    if `limit_predict_batches` is set. Writes nothing with `fast_dev_run`.
+    The arrays are the fields of `rl.types.Prediction`, for all observations, or for the first n if
+    `limit_predict_batches` is set. Writes nothing with `fast_dev_run`.
     """
 
     def __init__(self) -> None:
@@ -92,7 +92,7 @@ class WritePredictions(BasePredictionWriter):
         path = Path(data.predict_observations).with_suffix(".predictions.npz")
         joined = Prediction(*(torch.cat(parts).cpu() for parts in zip(*predictions, strict=True)))
         with atomic_write(path) as partial:
-            np.savez(partial, probabilities=joined.probabilities.numpy(), values=joined.values.numpy())
+            np.savez(partial, **{name: tensor.numpy() for name, tensor in joined._asdict().items()})
         rank_zero_info(f"Predictions for {len(joined.values):,} observations in {path}")
         if len(joined.values) < data.num_predict_observations:
             rank_zero_warn(
