@@ -334,7 +334,7 @@ def test_the_command_line_says_that_it_trains_with_envpool(tmp_path: Path) -> No
     short = ["--data.num_workers=0", "--trainer.max_steps=2", "--trainer.accelerator=cpu"]
     done = lightning_a3c("fit", "--data.env.backend=envpool", *short, folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "training steps CartPole-v1 with EnvPool 1." in done.stderr + done.stdout
+    assert "Training steps CartPole-v1 with EnvPool 1." in done.stderr + done.stdout
     wrong = lightning_a3c("fit", "--data.env.backend=envpool", "--data.env.id=Taxi-v4", *short, folder=tmp_path)
     assert wrong.returncode != 0
     assert "Traceback" not in wrong.stderr

@@ -172,12 +172,15 @@ def playing_notes(config: EnvConfig) -> list[str]:
             f"{config.id} is registered with {lacking}, which ALE's vector environment does not support: its games "
             "are stepped one by one, with the same preprocessing but slower"
         )
-    if config.backend == "envpool":
-        notes.append(
-            f"training steps {config.id} with EnvPool {installed_version()}; validation, test, play and videos use "
-            f"{'ALE' if is_atari(spec) else 'Gymnasium'}'s"
-        )
     return notes
+
+
+def envpool_note(config: EnvConfig) -> str:
+    """A sentence on what steps `config` where EnvPool does so in training."""
+    other = "ALE" if is_atari(spec_of(config.id)) else "Gymnasium"
+    return (
+        f"Training steps {config.id} with EnvPool {installed_version()}. Validation, test, play and videos use {other}."
+    )
 
 
 def env_config_of(task: dict[str, Any]) -> EnvConfig:

@@ -29,7 +29,7 @@ from lightning_a3c.collection.payloads import MakePayload, SendGradients, send_t
 from lightning_a3c.collection.stream import CollectorDataset
 from lightning_a3c.environments.config import EnvConfig
 from lightning_a3c.environments.making import training_backend
-from lightning_a3c.environments.task import describe_task, playing_notes
+from lightning_a3c.environments.task import describe_task, envpool_note, playing_notes
 from lightning_a3c.learning.evaluation import EvaluationDataset
 from lightning_a3c.learning.evaluation_watch import EvaluationWatch
 from lightning_a3c.learning.gradient_parallel import GradientParallel
@@ -178,7 +178,7 @@ class CollectorDataModule(pl.LightningDataModule):
             )
         with isolate_rng(include_cuda=False):  # an environment may draw from the global generators
             self.task = describe_task(env)
-        for note in playing_notes(replace(env, backend=training_backend(env, synchronous))):
+        for note in playing_notes(env):
             rank_zero_info(note)
         if self.task.left_out:
             rank_zero_info(f"{env.id}: {', '.join(self.task.left_out)} of the observations is left out, being no array")
@@ -248,8 +248,11 @@ class CollectorDataModule(pl.LightningDataModule):
             device = auto_device(device_of(net), self.num_workers, isinstance(make_payload, SendGradients))
         else:
             device = torch.device(self.worker_device)
+        env = replace(self.env, backend=training_backend(self.env, self.synchronous))
+        if env.backend == "envpool":
+            rank_zero_info(envpool_note(env))
         job = CollectorJob(
-            env=replace(self.env, backend=training_backend(self.env, self.synchronous)),
+            env=env,
             task=self.task,
             rollout=RolloutConfig(
                 self.n_steps,
