@@ -130,6 +130,7 @@ def run_parts(
     net = AtariA2C(task.observation_shape, task.num_actions)
     acting_net = copy.deepcopy(net).to(worker_device, torch.bfloat16 if bf16 else torch.float32)
     policy = NetworkPolicy(acting_net)
+    memory = policy.memory(num_envs)
     env = make_vector_env(config)
     env.reset(seed=0)
     actions = torch.randint(task.num_actions, (num_envs,)).numpy()
@@ -137,7 +138,7 @@ def run_parts(
 
     def act() -> None:
         with torch.autocast(worker_device, torch.bfloat16, enabled=bf16):
-            policy(seen)
+            policy(seen, memory)
 
     def step() -> None:
         env.step(actions)

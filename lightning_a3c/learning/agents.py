@@ -12,6 +12,7 @@ from torch import nn
 from lightning_a3c.learning.task_following import TaskDict, observation_bounds, with_bounds_of
 from lightning_a3c.rl.action_spec import ActionSpec, DiscreteSpec, action_spec
 from lightning_a3c.rl.agent_network import AgentNetwork, ObservationPart
+from lightning_a3c.rl.memory import is_recurrent
 from lightning_a3c.rl.network_checks import check_network
 from lightning_a3c.rl.networks import MLP, AtariA2C, Bounds, build_network
 
@@ -45,7 +46,8 @@ def build_agent(
         inputs = inputs._replace(bounds=(-math.inf, math.inf))
     net = build_network(inputs.shape, spec.num_outputs, network, inputs.dtype, inputs.bounds)
     parts = _parts(task)
-    if spec == DiscreteSpec(num_actions) and not parts and not size and not options.normalize_rewards:
+    is_plain = spec == DiscreteSpec(num_actions) and not parts and not size and not options.normalize_rewards
+    if is_plain and not is_recurrent(net):
         return net
     return AgentNetwork(net, spec, parts or None, task.get("mask_part"), size, options.normalize_rewards)
 

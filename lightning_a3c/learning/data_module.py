@@ -35,8 +35,9 @@ from lightning_a3c.learning.evaluation_watch import EvaluationWatch
 from lightning_a3c.learning.gradient_parallel import GradientParallel
 from lightning_a3c.learning.observation_file import read_observations
 from lightning_a3c.learning.progress import Progress
+from lightning_a3c.rl.memory import is_recurrent
 from lightning_a3c.rl.network_checks import device_of
-from lightning_a3c.rl.targets import TargetName
+from lightning_a3c.rl.targets import TargetName, VTraceConfig
 from lightning_a3c.rl.types import Batch, Gradients
 from lightning_a3c.system.process_wide import ProcessWideSetting
 
@@ -67,8 +68,10 @@ class CollectorDataModule(pl.LightningDataModule):
             core that this process may use, at most 8.
         n_steps: N of the return targets; if synchronous, at most `micro_batch_size` / `env.num_envs`.
         targets: "n_step" returns, or "gae": V plus the generalised advantage over N steps, of lower variance
-            and biased towards the critic.
+            and biased towards the critic; or "vtrace", which corrects for policy lag where the loss is computed. The
+            windows of "vtrace" and of networks with memory end every N steps, with the sequence that is sent.
         gae_lambda: λ of "gae"; 1 gives the n-step return.
+        vtrace: where "vtrace" clips importance ratios.
         discount: γ.
         micro_batch_size: transitions that a worker sends, or in gradient mode differentiates, at once.
         batch_size: transitions per update, a multiple of `micro_batch_size`.
@@ -120,6 +123,7 @@ class CollectorDataModule(pl.LightningDataModule):
         seed: int | None = None,
         targets: TargetName = "n_step",
         gae_lambda: float = 0.95,
+        vtrace: VTraceConfig = VTraceConfig(),
     ) -> None:
         super().__init__()
         if isinstance(env, str):  # not in the annotation: the command line would lose the options of `env`
@@ -153,7 +157,7 @@ class CollectorDataModule(pl.LightningDataModule):
         if worker_device != "auto":
             require_usable(worker_device)
         if targets not in get_args(TargetName):
-            raise ValueError(f'data.targets must be "n_step" or "gae", got {targets!r}')
+            raise ValueError(f'data.targets must be "n_step", "gae" or "vtrace", got {targets!r}')
         for name, fraction in (("discount", discount), ("gae_lambda", gae_lambda)):
             if not 0 <= fraction <= 1:
                 raise ValueError(f"data.{name} must be in [0, 1], got {fraction}")
@@ -171,6 +175,8 @@ class CollectorDataModule(pl.LightningDataModule):
                 "with data.synchronous a micro-batch is whole steps of all environments: data.micro_batch_size must be "
                 f"a multiple of env.num_envs, got {micro_batch_size} and {env.num_envs}"
             )
+        if targets == "vtrace":
+            _require_whole_sequences('data.targets "vtrace"', micro_batch_size, n_steps, env.num_envs)
         if synchronous and env.backend == "envpool":
             raise ValueError(
                 "with data.synchronous every episode gets a seed of its own, and EnvPool fixes its seeds when it is "
@@ -187,6 +193,7 @@ class CollectorDataModule(pl.LightningDataModule):
         self.n_steps = n_steps
         self.targets = targets
         self.gae_lambda = gae_lambda
+        self.vtrace = vtrace
         self.discount = discount
         self.micro_batch_size = micro_batch_size
         self.batch_size = batch_size
@@ -209,6 +216,21 @@ class CollectorDataModule(pl.LightningDataModule):
         self.make_payload: MakePayload = send_transitions
         self._dataset: CollectorDataset | None = None
         self._quiet = ExitStack()  # while a fit runs
+
+    @property
+    def vtrace_in_use(self) -> VTraceConfig | None:
+        """What the loss corrects for policy lag with; None if it does not."""
+        return self.vtrace if self.targets == "vtrace" else None
+
+    def sends_sequences(self, net: nn.Module) -> bool:
+        """Whether workers send sequences instead of transitions to a learner of `net`."""
+        return self.targets == "vtrace" or is_recurrent(net)
+
+    def require_whole_sequences(self, net: nn.Module) -> None:
+        """Raise ValueError if `net` has memory and a micro-batch is not made of whole sequences."""
+        if is_recurrent(net):
+            what = "a network with memory"
+            _require_whole_sequences(what, self.micro_batch_size, self.n_steps, self.env.num_envs)
 
     @property
     def messages_per_batch(self) -> int:
@@ -243,6 +265,7 @@ class CollectorDataModule(pl.LightningDataModule):
             resumed_at: how far the run is, in any unit; another number gives other episodes. None takes
                 `first_update`.
         """
+        self.require_whole_sequences(net)
         make_payload = make_payload or self.make_payload
         if self.worker_device == "auto":
             device = auto_device(device_of(net), self.num_workers, isinstance(make_payload, SendGradients))
@@ -261,6 +284,7 @@ class CollectorDataModule(pl.LightningDataModule):
                 self.targets,
                 self.gae_lambda,
                 self.synchronous,
+                self.sends_sequences(net),
             ),
             net=net,
             make_payload=make_payload,
@@ -379,3 +403,11 @@ class CollectorDataModule(pl.LightningDataModule):
         if self._dataset is not None:
             self._dataset.close()
             self._dataset = None
+
+
+def _require_whole_sequences(what: str, micro_batch_size: int, n_steps: int, num_envs: int) -> None:
+    if micro_batch_size % (n_steps * num_envs):
+        raise ValueError(
+            f"{what} learns from sequences of data.n_steps: data.micro_batch_size must be a multiple of data.n_steps × "
+            f"env.num_envs, got {micro_batch_size}, {n_steps} and {num_envs}; {n_steps * num_envs} would do"
+        )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -44,10 +45,13 @@ from lightning_a3c.learning.update_log import OF_EPISODES, EpisodeMetricGuard, U
 from lightning_a3c.rl.action_spec import ActionSpec, DiscreteSpec
 from lightning_a3c.rl.agent_network import AgentNetwork, Observations, action_spec_of, has_gaussian
 from lightning_a3c.rl.losses import A2CLoss, LossTerms
+from lightning_a3c.rl.memory import Memory, is_recurrent, outputs_of, state_size_of
 from lightning_a3c.rl.network_checks import evaluating, training_differences
 from lightning_a3c.rl.networks import class_path_of, orthogonal_init
 from lightning_a3c.rl.policies import choose_actions, require_distribution
 from lightning_a3c.rl.types import Batch, Gradients, Prediction
+
+_OF_POLICY_LAG = ("policy_kl", "importance_ratio", "clipped_ratios")  # NaN where they are unknown
 
 DEFAULT_OPTIMIZER = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3, "eps": 1e-3, "fused": True}}
 
@@ -153,7 +157,9 @@ class A3CModule(pl.LightningModule):
     def for_data(cls, data: Any, **kwargs: Any) -> Self:
         """A module that fits the environment of a `CollectorDataModule`."""
         task = data.task
-        return cls(task.observation_shape, task.num_actions, task=task.to_dict(), **kwargs)
+        module = cls(task.observation_shape, task.num_actions, task=task.to_dict(), **kwargs)
+        module._follow_targets(data)
+        return module
 
     @property
     def action_spec(self) -> ActionSpec:
@@ -178,36 +184,58 @@ class A3CModule(pl.LightningModule):
         hparams.update(task=self.hparams["task"])
         return hparams
 
-    def forward(self, observations: Observations) -> tuple[Tensor, Tensor]:
+    def forward(self, observations: Observations, *memory: Tensor) -> tuple[Tensor, ...]:
         """Observations → parameters of the action distribution [B, P], values [B]; bfloat16 within autocast.
 
-        Observations are [B, *observation_shape], or for Dict and Tuple spaces also a dict of tensors by part.
+        Observations are [B, *observation_shape], or for Dict and Tuple spaces also a dict of tensors by part. A network
+        with memory takes sequences, a state and starts, and returns a state too, as `rl.memory` says.
         """
-        parameters, values = self.net(observations)
-        return parameters, values
+        results: tuple[Tensor, ...] = self.net(observations, *memory)
+        return results
+
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether the network has memory, so that `act` takes and returns a state."""
+        return is_recurrent(self.net)
 
     @torch.no_grad()
-    def act(self, observations: Observations, greedy: bool = False) -> Tensor:
+    def act(
+        self,
+        observations: Observations,
+        greedy: bool = False,
+        state: Tensor | None = None,
+        starts: Tensor | Sequence[bool] | None = None,
+    ) -> Any:
         """Observations → actions in the environment's units, always chosen in evaluation mode.
+
+        Args:
+            observations: one of each of B environments.
+            greedy: take the likeliest actions instead of sampling.
+            state: what the last call returned, for a network with memory; None begins B episodes.
+            starts: bool [B], where an episode begins with these observations, so that the state is forgotten.
 
         Returns:
             int64 [B] for Discrete, float32 [B, *action shape] for Box, otherwise rows of numbers [B, L], which
-            `environments.spaces.decode_action` turns into actions of the space.
+            `environments.spaces.decode_action` turns into actions of the space. With memory, a pair of these and the
+            state for the next call.
 
         Raises:
-            ValueError: the network masks every action, or gives NaN.
+            ValueError: the network masks every action, or gives NaN, or a state is given to one without memory.
         """
+        if (state is not None or starts is not None) and not self.is_recurrent:
+            raise ValueError(f"{self._network_name} has no memory: call act without state and starts")
         on_device: Observations = (
             {name: tensor.to(self.device) for name, tensor in observations.items()}
             if isinstance(observations, Mapping)
             else observations.to(self.device)
         )
         with evaluating(self):
-            parameters, _ = self.forward(on_device)
+            parameters, _, new_state = self._step(on_device, state, starts)
         spec = self.action_spec
         actions = spec.to_env(choose_actions(parameters.float(), greedy, spec=spec, network=self._network_name))
         shape = tuple((self.hparams["task"] or {}).get("action_shape") or ())
-        return actions.view(len(actions), *shape) if shape else actions
+        shaped = actions.view(len(actions), *shape) if shape else actions
+        return (shaped, new_state) if self.is_recurrent else shaped
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
@@ -231,6 +259,7 @@ class A3CModule(pl.LightningModule):
             return []
         missing = self._choose_mode()
         validate_fit(trainer, self.net)
+        self._follow_targets(getattr(trainer, "datamodule", None))
         if type(self).forward is not A3CModule.forward:
             rank_zero_warn(
                 f"{type(self).__name__} overrides forward, but workers act with its network alone, not with what "
@@ -285,9 +314,8 @@ class A3CModule(pl.LightningModule):
             self._end_update(batch, lambda: LossTerms(*sent.where(sent.isfinite(), torch.nan).nanmean(dim=0)))
             self._apply_gradients()
             return None
-        observations, actions, returns = batch.payload
-        parameters, values = self.forward(observations)
-        terms = self.loss(parameters, values, actions, returns, self.global_step)
+        parameters, values = outputs_of(self.forward, batch.payload, self.is_recurrent)
+        terms = self.loss.of(parameters, values, batch.payload, self.global_step)
         detached = LossTerms._make(term.detach() for term in terms)
         self._end_update(batch, lambda: detached)
         return terms.loss_total
@@ -359,8 +387,17 @@ class A3CModule(pl.LightningModule):
         self.log_dict({f"test/{name}": value for name, value in self.evaluated.pop(with_interval=True).items()})
 
     def predict_step(self, batch: Tensor) -> Prediction:
-        """Observations [B, *observation_shape] → probabilities of discrete actions, values, likeliest actions."""
-        parameters, values = self.forward(batch)
+        """Observations [B, *observation_shape] → probabilities of discrete actions, values, likeliest actions.
+
+        A network with memory takes whole sequences [B, T, *observation_shape], from the beginning of an episode on, and
+        gives the prediction after each last step.
+        """
+        if self.is_recurrent:
+            parameters, values = self._unroll(batch)
+        elif batch.shape[2:] == (shape := tuple(self.hparams["observation_shape"])) and batch.shape[1:] != shape:
+            raise ValueError(f"{self._network_name} has no memory and predicts from observations, not from sequences")
+        else:
+            parameters, values = self.forward(batch)
         require_distribution(parameters, self._network_name)
         spec, parameters = self.action_spec, parameters.float()
         is_discrete = isinstance(spec, DiscreteSpec)
@@ -370,7 +407,8 @@ class A3CModule(pl.LightningModule):
     def export_onnx(self, path: str | Path) -> None:
         """Write the network for onnxruntime: `observations` in, `logits` and `values` out, any batch size.
 
-        Observations of several parts go in by part, under the names of the parts.
+        Observations of several parts go in by part, under the names of the parts. A network with memory makes one
+        step: `state` [B, H] and `starts` [B] go in too, and `next_state` comes out.
 
         `observations` have the `observation_dtype`. Needs the packages onnx and onnxscript
         (`pip install "lightning-a3c[onnx]"`).
@@ -380,8 +418,10 @@ class A3CModule(pl.LightningModule):
             NotWritable: `path` cannot be written.
         """
         observations = torch.zeros(2, *self.hparams["observation_shape"], dtype=self.observation_dtype)
+        observations = observations.to(self.device)
         unpacked = self.net.unpack(observations) if isinstance(self.net, AgentNetwork) else observations
-        export_onnx(self, path, unpacked)
+        memory = Memory.empty(2, state_size_of(self.net)) if self.is_recurrent else None
+        export_onnx(self, path, unpacked, memory and Memory(*(tensor.to(self.device) for tensor in memory)))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["progress"] = self.progress.state_dict() | {
@@ -418,6 +458,42 @@ class A3CModule(pl.LightningModule):
                 f'give one: --ckpt_path FILE, or trainer.{command}(…, ckpt_path="FILE") in a script'
             )
 
+    def _step(
+        self, observations: Observations, state: Tensor | None, starts: Tensor | Sequence[bool] | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Parameters [B, P] and values [B] for one observation of each environment, and the state after it."""
+        if not self.is_recurrent:
+            parameters, values = self.forward(observations)
+            return parameters, values, None
+        parts = observations if isinstance(observations, Mapping) else {"": observations}
+        batch = len(next(iter(parts.values())))
+        fresh = Memory.empty(batch, state_size_of(self.net))
+        begins = torch.as_tensor(starts) if starts is not None else fresh.starts if state is None else ~fresh.starts
+        state = (fresh.state if state is None else state).to(self.device)
+        if state.shape != fresh.state.shape or begins.shape != (batch,):
+            raise ValueError(
+                f"state {tuple(state.shape)} and starts {tuple(begins.shape)} do not fit {batch} observations: "
+                f"{tuple(fresh.state.shape)} and ({batch},) are needed"
+            )
+        one_step: Any = {name: part.unsqueeze(1) for name, part in parts.items()}
+        one_step = one_step if isinstance(observations, Mapping) else one_step[""]
+        parameters, values, state = self.forward(one_step, state, begins.bool().to(self.device).unsqueeze(1))
+        return parameters[:, 0], values[:, 0], state
+
+    def _unroll(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """Sequences [B, T, …] from the beginning of an episode → parameters [B, P] and values [B] after their end."""
+        expected = tuple(self.hparams["observation_shape"])
+        if observations.shape[2:] != expected:
+            raise ValueError(
+                f"{self._network_name} has memory and predicts from sequences [n, T, {', '.join(map(str, expected))}], "
+                f"got {tuple(observations.shape)}"
+            )
+        memory = Memory.empty(len(observations), state_size_of(self.net))
+        starts = torch.zeros(observations.shape[:2], dtype=torch.bool, device=observations.device)
+        starts[:, 0] = True
+        parameters, values, _ = self.forward(observations, memory.state.to(observations.device), starts)
+        return parameters[:, -1], values[:, -1]
+
     @property
     def _network_name(self) -> str:
         return f"network {type(self.net).__name__}"
@@ -442,6 +518,12 @@ class A3CModule(pl.LightningModule):
                 "optimizer LBFGS computes losses again, which gradient mode cannot; take another"
             )
         return [GradientParallel()] if mode == "gradient" and not has_callback else []
+
+    def _follow_targets(self, data: Any) -> None:
+        """Compute the targets that `data` asks for, and check that it sends what the network learns from."""
+        if hasattr(data, "vtrace_in_use"):
+            data.require_whole_sequences(self.net)
+            self.loss = replace(self.loss, vtrace=data.vtrace_in_use)
 
     def _follow_task(self, task: TaskDict) -> None:
         """Note that `task` is what is played now, whatever the module was made for."""
@@ -484,7 +566,7 @@ class A3CModule(pl.LightningModule):
         def find() -> dict[str, float | Tensor]:
             return {
                 **self._metric_guard.placeholders,
-                **find_terms()._asdict(),
+                **_known(find_terms()),
                 **self.progress.metrics(self.frame_skip),
                 "policy_lag": lag.float().mean(),
                 "queue_fill": fill.mean(),
@@ -520,6 +602,10 @@ class _LogLastUpdate(pl.Callback):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         assert isinstance(pl_module, A3CModule)
         pl_module.on_train_end()
+
+
+def _known(terms: LossTerms) -> dict[str, Tensor]:
+    return {name: term for name, term in terms._asdict().items() if name not in _OF_POLICY_LAG or not term.isnan()}
 
 
 def _specs(hyperparameters: Mapping[str, Any]) -> Specs:
