@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from lightning_a3c.command_line.cli import A3CCLI
     from lightning_a3c.environments.atari import AtariConfig
     from lightning_a3c.environments.config import EnvConfig
+    from lightning_a3c.environments.wrappers import ObserveElements, ObservePreviousStep
     from lightning_a3c.learning.data_module import CollectorDataModule
     from lightning_a3c.learning.gradient_parallel import GradientParallel
     from lightning_a3c.learning.module import A3CModule
     from lightning_a3c.learning.precision import AutoPrecision
     from lightning_a3c.learning.stopping import StopAfterEnvSteps, StopOnSignal, StopWhenSolved
     from lightning_a3c.rl.networks import MLP, AtariA2C
+    from lightning_a3c.rl.recurrent_networks import AtariLSTM, RecurrentNetwork
+    from lightning_a3c.rl.targets import VTraceConfig
     from lightning_a3c.viewing.progress_bar import ProgressLines, RunProgressBar
     from lightning_a3c.viewing.record_video import RecordVideo
     from lightning_a3c.viewing.test_results import SaveTestResults, WritePredictions
@@ -30,20 +33,25 @@ _HOMES = {
     "A3CModule": "learning.module",
     "AtariA2C": "rl.networks",
     "AtariConfig": "environments.atari",
+    "AtariLSTM": "rl.recurrent_networks",
     "AutoPrecision": "learning.precision",
     "CollectorDataModule": "learning.data_module",
     "CollectorDataset": "collection.stream",
     "EnvConfig": "environments.config",
     "GradientParallel": "learning.gradient_parallel",
     "MLP": "rl.networks",
+    "ObserveElements": "environments.wrappers",
+    "ObservePreviousStep": "environments.wrappers",
     "ProgressLines": "viewing.progress_bar",
     "RecordVideo": "viewing.record_video",
+    "RecurrentNetwork": "rl.recurrent_networks",
     "RunProgressBar": "viewing.progress_bar",
     "SaveTestResults": "viewing.test_results",
     "StopAfterEnvSteps": "learning.stopping",
     "StopOnSignal": "learning.stopping",
     "StopWhenSolved": "learning.stopping",
     "Supervision": "collection.config",
+    "VTraceConfig": "rl.targets",
     "WritePredictions": "viewing.test_results",
 }
 
@@ -53,19 +61,24 @@ __all__ = [
     "A3CModule",
     "AtariA2C",
     "AtariConfig",
+    "AtariLSTM",
     "AutoPrecision",
     "CollectorDataModule",
     "CollectorDataset",
     "EnvConfig",
     "GradientParallel",
+    "ObserveElements",
+    "ObservePreviousStep",
     "ProgressLines",
     "RecordVideo",
+    "RecurrentNetwork",
     "RunProgressBar",
     "SaveTestResults",
     "StopAfterEnvSteps",
     "StopOnSignal",
     "StopWhenSolved",
     "Supervision",
+    "VTraceConfig",
     "WritePredictions",
     "__version__",
 ]

@@ -81,9 +81,7 @@ def gae_returns(
     return values[0] + (weights * errors).sum(dim=0)
 
 
-def lambda_returns(
-    rewards: Tensor, discounts: Tensor, values: Tensor, bootstrap: Tensor, gae_lambda: float
-) -> Tensor:
+def lambda_returns(rewards: Tensor, discounts: Tensor, values: Tensor, bootstrap: Tensor, gae_lambda: float) -> Tensor:
     """λ-returns of every step of each window: R_k = r_k + γ_k [(1 − λ) V(o_{k+1}) + λ R_{k+1}].
 
     The first of them is `gae_returns`, and with λ = 1 `n_step_returns`. Later steps have shorter windows.
