@@ -173,8 +173,10 @@ class Rollout:
         return sequences, self._stats(micro_batch_size, min(versions), self.env_steps - steps_before)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Returns, lengths and memory of the current episodes: all that a synchronous `collect` leaves to keep."""
+        """Of the current episodes: all that a synchronous `collect` leaves to keep."""
         state = {"returns": torch.from_numpy(self._returns.copy()), "lengths": torch.from_numpy(self._lengths.copy())}
+        if self._reward_scale is not None:
+            state["running_returns"] = torch.from_numpy(self._running_returns.copy())
         if self.policy.state_size:
             state |= {"memory": self._memory.state.clone(), "starts": self._memory.starts.clone()}
         return state
@@ -184,6 +186,8 @@ class Rollout:
         self._returns = state["returns"].numpy().copy()
         self._lengths = state["lengths"].numpy().copy()
         self._observations = to_tensor(observations)
+        if "running_returns" in state:  # earlier checkpoints lack them
+            self._running_returns = state["running_returns"].numpy().copy()
         if "memory" in state:
             self._memory = Memory(state["memory"].clone(), state["starts"].clone())
 

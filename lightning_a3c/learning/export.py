@@ -36,10 +36,11 @@ def export_onnx(net: nn.Module, path: str | Path, observations: Observations, me
     sizes: Any = first if is_one_array else dict.fromkeys(observations, first)
     names = ["observations"] if is_one_array else [name or "observations" for name in observations]
     inputs: tuple[Any, ...] = (observations, *(memory or ()))
-    with evaluating(net), atomic_write(path) as partial, warnings.catch_warnings(), torch.no_grad():
+    exported = net if memory is None else _OneStep(net)
+    with evaluating(exported), atomic_write(path) as partial, warnings.catch_warnings(), torch.no_grad():
         warnings.filterwarnings("ignore", message="# The axis name: batch will not be used")  # but for the first part
         torch.onnx.export(
-            net if memory is None else _OneStep(net),
+            exported,
             (*inputs, {}),  # a dict that stands last would be taken as keyword arguments
             str(partial),
             input_names=names if memory is None else [*names, "state", "starts"],

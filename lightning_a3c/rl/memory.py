@@ -33,7 +33,8 @@ class Memory(NamedTuple):
 
 def is_recurrent(net: nn.Module) -> bool:
     """Whether `net` has memory."""
-    return state_size_of(net) > 0
+    size: int | None = getattr(net, "state_size", None)
+    return hasattr(net, "initial_state") if size is None else size > 0
 
 
 def state_size_of(net: nn.Module) -> int:
