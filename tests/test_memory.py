@@ -241,6 +241,26 @@ def test_importance_ratios_are_one_where_nothing_changed_between_acting_and_lear
     )
 
 
+class Doubled(A2CLoss):
+    """A user's loss, written for transitions."""
+
+    def __call__(self, parameters: Tensor, values: Tensor, actions: Tensor, returns: Tensor, update: int = 0) -> Any:
+        terms = super().__call__(parameters, values, actions, returns, update)
+        return terms._replace(loss_total=2 * terms.loss_total)
+
+
+def test_a_loss_of_ones_own_learns_from_sequences_too_but_not_with_vtrace() -> None:
+    data = recall_data(batch_size=32)
+    module = agent(data)
+    with closing(data.dataset(module.net)) as stream:
+        payload = next(iter(stream)).payload
+    outputs = outputs_of(module.net, payload, True)
+    expected = 2 * module.loss.of(*outputs, payload).loss_total
+    assert torch.equal(Doubled(action_spec=module.loss.action_spec).of(*outputs, payload).loss_total, expected)
+    with pytest.raises(ValueError, match=r'Doubled has its own __call__.*set data\.targets to "gae"'):
+        Doubled(vtrace=VTraceConfig()).of(*outputs, payload)
+
+
 def test_steps_that_only_reset_are_not_learned_from() -> None:
     data = recall_data(targets="vtrace", batch_size=32)
     module = agent(data)

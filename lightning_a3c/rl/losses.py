@@ -132,6 +132,8 @@ class A2CLoss:
         Raises:
             ValueError: a shape does not fit.
         """
+        if type(self).__call__ is not A2CLoss.__call__:
+            return self._own(parameters, values, experience, update)
         if not isinstance(experience, Sequences):
             actions, returns, log_probs = experience.actions, experience.returns, experience.log_probs
             return self(parameters, values, actions, returns, update, log_probs)
@@ -157,6 +159,19 @@ class A2CLoss:
             log_prob, entropies, values = log_prob[is_valid], entropies[is_valid], values[is_valid]
             returns, advantages, log_ratios = returns[is_valid], advantages[is_valid], log_ratios[is_valid]
         return self._terms(log_prob, entropies, values, returns, advantages, log_ratios, update)
+
+    def _own(self, parameters: Tensor, values: Tensor, experience: Experience, update: int) -> LossTerms:
+        """The loss of a subclass with a `__call__` of its own, which need not know of log-probabilities."""
+        if self.vtrace is not None:
+            raise ValueError(
+                f'{type(self).__name__} has its own __call__, which gets no V-trace advantages; set data.targets to "gae" '
+                "or override `of`"
+            )
+        if not isinstance(experience, Sequences):
+            return self(parameters, values, experience.actions, experience.returns, update)
+        rows = experience.is_valid.flatten()
+        actions, returns = experience.actions.flatten(0, 1), experience.returns.flatten()
+        return self(parameters[rows], values[rows], actions[rows], returns[rows], update)
 
     def _checked(
         self, parameters: Tensor, values: Tensor, actions: Tensor, returns: Tensor
