@@ -164,8 +164,8 @@ class A2CLoss:
         """The loss of a subclass with a `__call__` of its own, which need not know of log-probabilities."""
         if self.vtrace is not None:
             raise ValueError(
-                f'{type(self).__name__} has its own __call__, which gets no V-trace advantages; set data.targets to "gae" '
-                "or override `of`"
+                f'{type(self).__name__} has its own __call__, which gets no V-trace advantages; set '
+                'data.targets to "gae", or override `of`'
             )
         if not isinstance(experience, Sequences):
             return self(parameters, values, experience.actions, experience.returns, update)
