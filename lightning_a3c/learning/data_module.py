@@ -90,7 +90,9 @@ class CollectorDataModule(pl.LightningDataModule):
         eval_policy: sample actions as in training, or take the likeliest.
         eval_max_steps: env steps after which `validate` and `test` cut off an episode, with a warning; it counts with
             its return so far. The default is ALE's limit in frames.
-        predict_observations: NumPy file (`.npy`) of observations [n, *observation_shape] for `predict`.
+        predict_observations: NumPy file for `predict`: `.npy` with observations [n, *observation_shape], as
+            `A3CModule.encode` gives them, or `.npz` with an array [n, ...] for each part of a Dict or Tuple observation
+            (such as "player.position"), and "action_mask" for masks that come apart.
         validate_in_fit: also validate after each epoch of `fit`.
         seed: of environments and action sampling; None takes PyTorch's, as set by `seed_everything`. Asynchronous
             workers do not seed Atari games without sticky actions: ALE would load each game a second time, and

@@ -1,4 +1,4 @@
-"""The agent as a LightningModule: network, combined loss, optimizer. Knows no environment or process."""
+"""The agent as a LightningModule: network, combined loss, optimizer. Steps no environment and knows no process."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
+from lightning_a3c.environments.encoding import TaskEncoding
+from lightning_a3c.environments.task import SPACES
 from lightning_a3c.learning.agents import (
     AgentOptions,
     build_agent,
@@ -56,7 +58,7 @@ class A3CModule(pl.LightningModule):
     """Actor-critic learner for data-parallel and gradient-parallel training.
 
     >>> module = A3CModule(observation_shape=(4,), num_actions=2)
-    >>> action = module.act(torch.zeros(1, 4))
+    >>> action = module.decode(module.act(module.encode([0.0, 0.0, 0.0, 0.0]))[0])
 
     Args:
         observation_shape: shape of one observation.
@@ -148,6 +150,7 @@ class A3CModule(pl.LightningModule):
         self.frame_skip: int = (task or {}).get("frame_skip", 1)
         self._skipped = NonFiniteCounter(max_skipped_in_a_row)
         self.evaluated = EpisodeSummary()
+        self._encoding_of: tuple[TaskDict | None, TaskEncoding] | None = None  # and the task that it is of
 
     @classmethod
     def for_data(cls, data: Any, **kwargs: Any) -> Self:
@@ -186,13 +189,51 @@ class A3CModule(pl.LightningModule):
         parameters, values = self.net(observations)
         return parameters, values
 
+    def encode(self, observation: Any, info: Mapping[str, Any] | None = None) -> Tensor:
+        """What `env.reset` and `env.step` return → observations [B, *observation_shape], as `act` and `forward` take.
+
+        The environment must give what the agent was trained on: put the wrappers in `hparams["task"]["wrappers"]`
+        around it, and the preprocessing of Atari. Normalisation is part of the network.
+
+        Args:
+            observation: one, which gives B = 1, or those of a Gymnasium vector environment.
+            info: what the environment returned with it. Needed where the action mask does not come with the
+                observation: `info["action_mask"]` is read, also where training calls a method for it.
+
+        Raises:
+            ValueError: the observation does not fit the task, or the mask is missing or allows nothing.
+        """
+        return torch.from_numpy(self._encoding().encode(observation, info)).to(self.device)
+
+    def decode(self, action: Any) -> Any:
+        """An action of `act` → what `env.step` takes.
+
+        Args:
+            action: one of them, `act(…)[0]`, for an environment; all of them for a Gymnasium vector environment.
+
+        Raises:
+            ValueError: its shape is neither that of an action nor that of a batch.
+        """
+        return self._encoding().decode(action.cpu() if isinstance(action, Tensor) else action)
+
+    def _encoding(self) -> TaskEncoding:
+        task = self.hparams["task"]
+        if self._encoding_of is None or self._encoding_of[0] is not task:  # the data module's task may replace it
+            names = ("observation_shape", "num_actions")
+            self._encoding_of = task, TaskEncoding(task or {name: self.hparams[name] for name in names})
+        return self._encoding_of[1]
+
     @torch.no_grad()
     def act(self, observations: Observations, greedy: bool = False) -> Tensor:
         """Observations → actions in the environment's units, always chosen in evaluation mode.
 
+        Args:
+            observations: as `encode` gives them, on any device, or a dict of tensors by part.
+            greedy: take the likeliest actions instead of sampling.
+
         Returns:
-            int64 [B] for Discrete, float32 [B, *action shape] for Box, otherwise rows of numbers [B, L], which
-            `environments.spaces.decode_action` turns into actions of the space.
+            int64 [B] for Discrete, float32 [B, *action shape] for Box, otherwise rows of numbers [B, L]. `decode`
+            turns them into what `env.step` takes.
 
         Raises:
             ValueError: the network masks every action, or gives NaN.
@@ -260,7 +301,9 @@ class A3CModule(pl.LightningModule):
     def on_fit_start(self) -> None:
         if self.hparams["task"]:
             values = self.hparams["task"].items()
-            rank_zero_info("Playing " + ", ".join(f"{k} {v}" for k, v in values if v not in (None, [])))
+            rank_zero_info(
+                "Playing " + ", ".join(f"{k} {v}" for k, v in values if v not in (None, []) and k not in SPACES)
+            )
 
     def on_train_start(self) -> None:
         self.progress.start()
