@@ -20,26 +20,36 @@ if TYPE_CHECKING:
     from lightning_a3c.learning.module import A3CModule
     from lightning_a3c.learning.precision import AutoPrecision
     from lightning_a3c.learning.stopping import StopAfterEnvSteps, StopOnSignal, StopWhenSolved
+    from lightning_a3c.rl.action_spec import ActionSpec, seeded_by
+    from lightning_a3c.rl.image_networks import DictNetwork, ImpalaResNet, SmallImageNetwork
+    from lightning_a3c.rl.losses import A2CLoss, LossTerms
     from lightning_a3c.rl.networks import MLP, AtariA2C
     from lightning_a3c.viewing.progress_bar import ProgressLines, RunProgressBar
     from lightning_a3c.viewing.record_video import RecordVideo
     from lightning_a3c.viewing.test_results import SaveTestResults, WritePredictions
 
 _HOMES = {
+    "A2CLoss": "rl.losses",
     "A3CCLI": "command_line.cli",
     "A3CModule": "learning.module",
+    "ActionSpec": "rl.action_spec",
     "AtariA2C": "rl.networks",
     "AtariConfig": "environments.atari",
     "AutoPrecision": "learning.precision",
     "CollectorDataModule": "learning.data_module",
     "CollectorDataset": "collection.stream",
+    "DictNetwork": "rl.image_networks",
     "EnvConfig": "environments.config",
     "GradientParallel": "learning.gradient_parallel",
+    "ImpalaResNet": "rl.image_networks",
+    "LossTerms": "rl.losses",
     "MLP": "rl.networks",
     "ProgressLines": "viewing.progress_bar",
     "RecordVideo": "viewing.record_video",
     "RunProgressBar": "viewing.progress_bar",
     "SaveTestResults": "viewing.test_results",
+    "seeded_by": "rl.action_spec",
+    "SmallImageNetwork": "rl.image_networks",
     "StopAfterEnvSteps": "learning.stopping",
     "StopOnSignal": "learning.stopping",
     "StopWhenSolved": "learning.stopping",
@@ -50,24 +60,31 @@ _HOMES = {
 __all__ = [
     "A3CCLI",
     "MLP",
+    "A2CLoss",
     "A3CModule",
+    "ActionSpec",
     "AtariA2C",
     "AtariConfig",
     "AutoPrecision",
     "CollectorDataModule",
     "CollectorDataset",
+    "DictNetwork",
     "EnvConfig",
     "GradientParallel",
+    "ImpalaResNet",
+    "LossTerms",
     "ProgressLines",
     "RecordVideo",
     "RunProgressBar",
     "SaveTestResults",
+    "SmallImageNetwork",
     "StopAfterEnvSteps",
     "StopOnSignal",
     "StopWhenSolved",
     "Supervision",
     "WritePredictions",
     "__version__",
+    "seeded_by",
 ]
 
 former_paths.install()

@@ -43,8 +43,8 @@ from lightning_a3c.learning.task_following import (
 )
 from lightning_a3c.learning.trainer_checks import validate_fit, validate_trainer
 from lightning_a3c.learning.update_log import OF_EPISODES, EpisodeMetricGuard, UpdateLog
-from lightning_a3c.rl.action_spec import ActionSpec, DiscreteSpec
-from lightning_a3c.rl.agent_network import AgentNetwork, Observations, action_spec_of, has_gaussian
+from lightning_a3c.rl.action_spec import ActionSpec, DiscreteSpec, is_continuous
+from lightning_a3c.rl.agent_network import AgentNetwork, Observations, action_spec_of
 from lightning_a3c.rl.losses import A2CLoss, LossTerms
 from lightning_a3c.rl.network_checks import evaluating, training_differences
 from lightning_a3c.rl.networks import class_path_of, orthogonal_init
@@ -68,7 +68,7 @@ class A3CModule(pl.LightningModule):
         network: None, a class path with init_args, a class or function, or a module; see `build_network`. A checkpoint
             cannot rebuild a module, nor a class that cannot be imported: pass it to `load_from_checkpoint` again.
         orthogonal: initialise orthogonally instead of with PyTorch's default.
-        entropy_weight: β; None takes 0.01, and 0 for actions with Gaussian parts.
+        entropy_weight: β; None takes 0.01, and 0 for actions that are, or have, real numbers.
         value_weight: weight of the critic's error.
         final_entropy_weight: where β goes on a straight line; None keeps it constant.
         entropy_updates: updates until β is there; required with `final_entropy_weight`.
@@ -83,6 +83,8 @@ class A3CModule(pl.LightningModule):
         squash_actions: bring Box actions into their bounds by tanh instead of clipping them.
         log_std: whether the log-stds of Box actions are a "parameter" each or outputs of the network, a "head".
         initial_log_std: where a "parameter" starts.
+        action_spec: a distribution of your own instead of the usual one, `{"class_path": …, "init_args": {…}}`; see
+            `ActionSpec`.
         protocol: the former name of `task`, so that earlier checkpoints load.
 
     Raises:
@@ -110,6 +112,7 @@ class A3CModule(pl.LightningModule):
         squash_actions: bool = False,
         log_std: Literal["parameter", "head"] = "parameter",
         initial_log_std: float = -0.5,
+        action_spec: dict[str, Any] | None = None,
         protocol: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -118,7 +121,8 @@ class A3CModule(pl.LightningModule):
             raise ValueError(f'mode must be "data", "gradient" or None, got {mode!r}')
         if log_std not in ("parameter", "head"):
             raise ValueError(f'log_std must be "parameter" or "head", got {log_std!r}')
-        for name, spec_dict in (("optimizer", optimizer), ("lr_scheduler", lr_scheduler)):
+        specs = {"optimizer": optimizer, "lr_scheduler": lr_scheduler, "action_spec": action_spec}
+        for name, spec_dict in specs.items():
             if spec_dict is not None and not (isinstance(spec_dict, Mapping) and "class_path" in spec_dict):
                 raise ValueError(f'{name} must be {{"class_path": ..., "init_args": {{...}}}}, got {spec_dict!r}')
         if max_skipped_in_a_row < 1:
@@ -128,14 +132,14 @@ class A3CModule(pl.LightningModule):
             network = {"class_path": class_path}  # a checkpoint can keep this
         self.save_hyperparameters(ignore=["protocol", "network"] if callable(network) else ["protocol"])
         options = AgentOptions(
-            normalize_observations, normalize_rewards, squash_actions, log_std == "head", initial_log_std
+            normalize_observations, normalize_rewards, squash_actions, log_std == "head", initial_log_std, action_spec
         )
         self.net = build_agent(observation_shape, num_actions, task, network, options)
         if orthogonal:
             orthogonal_init(inner_net(self.net))
         spec = action_spec_of(self.net, num_actions)
         if entropy_weight is None:
-            entropy_weight = 0.0 if has_gaussian(spec) else 0.01
+            entropy_weight = 0.0 if is_continuous(spec) else 0.01
         custom_spec = None if spec == DiscreteSpec(num_actions) else spec
         self.loss = A2CLoss(
             entropy_weight, value_weight, final_entropy_weight, entropy_updates, action_spec=custom_spec

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightning_a3c.rl.action_spec import ActionSpec, DiscreteSpec, action_size
+from lightning_a3c.rl.action_spec import ActionSpec, DiscreteSpec, stored_shape
 
 
 class LossTerms(NamedTuple):
@@ -103,12 +103,12 @@ class A2CLoss:
         """
         spec = self.action_spec or DiscreteSpec(parameters.shape[-1])
         batch = parameters.shape[:1]
-        expected = batch if isinstance(spec, DiscreteSpec) else (*batch, action_size(spec))
+        expected = (*batch, *stored_shape(spec))
         if parameters.ndim != 2 or not values.shape == returns.shape == batch or actions.shape != expected:
             raise ValueError(
                 f"parameters {tuple(parameters.shape)}, values {tuple(values.shape)}, actions {tuple(actions.shape)} "
                 f"and returns {tuple(returns.shape)} do not fit: [B, P], [B], "
-                f"{'[B]' if isinstance(spec, DiscreteSpec) else f'[B, {action_size(spec)}]'} and [B] are needed"
+                f"[{', '.join(map(str, ('B', *stored_shape(spec))))}] and [B] are needed"
             )
         parameters, values = parameters.float(), values.float()  # bf16 is too coarse for means and logarithms
         log_prob, entropies = spec.log_prob_and_entropy(parameters, actions)
