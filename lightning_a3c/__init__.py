@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lightning_a3c.learning.module import A3CModule
     from lightning_a3c.learning.precision import AutoPrecision
     from lightning_a3c.learning.stopping import StopAfterEnvSteps, StopOnSignal, StopWhenSolved
-    from lightning_a3c.rl.action_spec import ActionSpec, seeded_by
+    from lightning_a3c.rl.action_spec import ActionSpec, BoxSpec, seeded_by
     from lightning_a3c.rl.image_networks import DictNetwork, ImpalaResNet, SmallImageNetwork
     from lightning_a3c.rl.losses import A2CLoss, LossTerms
     from lightning_a3c.rl.networks import MLP, AtariA2C
@@ -36,6 +36,7 @@ _HOMES = {
     "AtariA2C": "rl.networks",
     "AtariConfig": "environments.atari",
     "AutoPrecision": "learning.precision",
+    "BoxSpec": "rl.action_spec",
     "CollectorDataModule": "learning.data_module",
     "CollectorDataset": "collection.stream",
     "DictNetwork": "rl.image_networks",
@@ -66,6 +67,7 @@ __all__ = [
     "AtariA2C",
     "AtariConfig",
     "AutoPrecision",
+    "BoxSpec",
     "CollectorDataModule",
     "CollectorDataset",
     "DictNetwork",

@@ -152,6 +152,8 @@ class ObservationLayout:
                 self._leaves.append((name, leaf))
             else:
                 self.left_out.append(name)
+        if not self._leaves and keys is not None:
+            raise UnsupportedSpace(f"env.observation_keys {list(keys)} keep no array to learn from; add one of {names}")
         if not self._leaves:
             raise UnsupportedSpace(f"the observation space {space} has no arrays to learn from; add some by a wrapper")
         self.parts = [

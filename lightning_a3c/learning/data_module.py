@@ -9,14 +9,13 @@ import math
 import warnings
 from contextlib import ExitStack
 from dataclasses import replace
-from numbers import Integral
 from typing import Any, Literal, get_args
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from lightning_utilities.core.rank_zero import rank_zero_info
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor, nn
@@ -38,6 +37,7 @@ from lightning_a3c.learning.progress import Progress
 from lightning_a3c.rl.network_checks import device_of
 from lightning_a3c.rl.targets import TargetName
 from lightning_a3c.rl.types import Batch, Gradients
+from lightning_a3c.system.argument_checks import require_number, require_switch, require_whole
 from lightning_a3c.system.process_wide import ProcessWideSetting
 
 _PREDICT_CHUNK = 256  # observations at once
@@ -141,10 +141,10 @@ class CollectorDataModule(pl.LightningDataModule):
             ("eval_max_steps", eval_max_steps, 1),
             ("seed", seed, 0),
         ):
-            number: object = value
-            if number is not None and (isinstance(number, bool) or not isinstance(number, Integral)):
-                raise ValueError(f"data.{name} must be a whole number, got {value!r}")
-            if value is not None and value < least:
+            if value is None:
+                continue
+            require_whole(f"data.{name}", value)
+            if value < least:
                 raise ValueError(f"data.{name} must be >= {least}, got {value}")
         if eval_policy not in ("sample", "greedy"):
             raise ValueError(f'data.eval_policy must be "sample" or "greedy", got {eval_policy!r}')
@@ -156,7 +156,10 @@ class CollectorDataModule(pl.LightningDataModule):
             require_usable(worker_device)
         if targets not in get_args(TargetName):
             raise ValueError(f'data.targets must be "n_step" or "gae", got {targets!r}')
+        for name, switch in (("synchronous", synchronous), ("validate_in_fit", validate_in_fit)):
+            require_switch(f"data.{name}", switch)
         for name, fraction in (("discount", discount), ("gae_lambda", gae_lambda)):
+            require_number(f"data.{name}", fraction)
             if not 0 <= fraction <= 1:
                 raise ValueError(f"data.{name} must be in [0, 1], got {fraction}")
         if batch_size % micro_batch_size:
@@ -177,6 +180,13 @@ class CollectorDataModule(pl.LightningDataModule):
             raise ValueError(
                 "with data.synchronous every episode gets a seed of its own, and EnvPool fixes its seeds when it is "
                 "made; set env.backend to 'auto' or 'gymnasium'"
+            )
+        if synchronous and (steps := micro_batch_size // env.num_envs) < n_steps:
+            rank_zero_warn(
+                f"data.n_steps {n_steps} acts as {steps}: with data.synchronous a window ends with its micro-batch, "
+                f"which is data.micro_batch_size {micro_batch_size} / env.num_envs {env.num_envs} = {steps} steps; set "
+                f"data.n_steps to {steps}, or data.micro_batch_size to {n_steps * env.num_envs} and data.batch_size to "
+                "a multiple of that"
             )
         with isolate_rng(include_cuda=False):  # an environment may draw from the global generators
             self.task = describe_task(env)

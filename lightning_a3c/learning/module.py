@@ -50,7 +50,9 @@ from lightning_a3c.rl.network_checks import evaluating, training_differences
 from lightning_a3c.rl.networks import class_path_of, orthogonal_init
 from lightning_a3c.rl.policies import choose_actions, require_distribution
 from lightning_a3c.rl.types import Batch, Gradients, Prediction
+from lightning_a3c.system.argument_checks import require_number, require_switch, require_whole
 
+_SPEC_KEYS = {"class_path", "init_args", "dict_kwargs"}  # the last is jsonargparse's
 DEFAULT_OPTIMIZER = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3, "eps": 1e-3, "fused": True}}
 
 
@@ -122,9 +124,31 @@ class A3CModule(pl.LightningModule):
         if log_std not in ("parameter", "head"):
             raise ValueError(f'log_std must be "parameter" or "head", got {log_std!r}')
         specs = {"optimizer": optimizer, "lr_scheduler": lr_scheduler, "action_spec": action_spec}
-        for name, spec_dict in specs.items():
+        for name, spec_dict in (specs | ({"network": network} if isinstance(network, dict) else {})).items():
             if spec_dict is not None and not (isinstance(spec_dict, Mapping) and "class_path" in spec_dict):
                 raise ValueError(f'{name} must be {{"class_path": ..., "init_args": {{...}}}}, got {spec_dict!r}')
+            if unknown := set(spec_dict or ()) - _SPEC_KEYS:
+                raise ValueError(
+                    f"{name} has {min(unknown)!r}, which is neither class_path nor init_args: {spec_dict!r}"
+                )
+        weights = {
+            "entropy_weight": entropy_weight,
+            "value_weight": value_weight,
+            "final_entropy_weight": final_entropy_weight,
+            "initial_log_std": initial_log_std,
+        }
+        for name, number in weights.items():
+            if number is not None:
+                require_number(name, number)
+        switches = {
+            "orthogonal": orthogonal,
+            "normalize_observations": normalize_observations,
+            "normalize_rewards": normalize_rewards,
+            "squash_actions": squash_actions,
+        }
+        for name, switch in switches.items():
+            require_switch(name, switch)
+        require_whole("max_skipped_in_a_row", max_skipped_in_a_row)
         if max_skipped_in_a_row < 1:
             raise ValueError(f"max_skipped_in_a_row must be >= 1, got {max_skipped_in_a_row}")
         observation_shape, num_actions = tuple(map(int, observation_shape)), int(num_actions)  # often NumPy's
