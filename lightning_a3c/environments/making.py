@@ -115,7 +115,7 @@ def wrapped(env: gymnasium.Env[Any, Any], config: EnvConfig) -> gymnasium.Env[An
         try:
             wrapper = getattr(import_module(module), name)
         except (ImportError, AttributeError, ValueError) as error:
-            raise BadWrapper(f"{field}.class_path {class_path!r} cannot be imported: {error}") from error
+            raise BadWrapper(f"{field} {class_path!r} cannot be imported: {error}") from error
         try:
             env = wrapper(env, **init_args)
         except Exception as error:  # whatever someone's wrapper raises

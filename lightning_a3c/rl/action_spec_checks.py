@@ -24,11 +24,13 @@ def own_action_spec(named: dict[str, Any], replaced: ActionSpec) -> ActionSpec:
     Raises:
         ValueError: the class cannot be imported or built, or what it makes is no distribution over these actions.
     """
+    name, arguments = str(named["class_path"]), _first_arguments(replaced)
     try:
-        spec: ActionSpec = instantiate(named, *_first_arguments(replaced))
+        spec: ActionSpec = instantiate(named, *arguments)
     except ValueError as error:
+        if isinstance(error.__cause__, ImportError | AttributeError):
+            raise ValueError(f"action_spec {name!r} cannot be imported: {error.__cause__}") from error
         raise ValueError(f"action_spec: {error}") from error
-    name = str(named["class_path"])
     if missing := [method for method in _METHODS if not hasattr(type(spec), method)]:
         raise ValueError(f"action_spec {name} has no {', '.join(missing)}; derive it from lightning_a3c.ActionSpec")
     try:
@@ -37,7 +39,10 @@ def own_action_spec(named: dict[str, Any], replaced: ActionSpec) -> ActionSpec:
     except _Wrong as error:
         raise ValueError(f"action_spec {name}: {error}") from error
     except Exception as error:  # whatever a user's class raises
-        raise ValueError(f"action_spec {name} raised {type(error).__name__} when tried: {error}") from error
+        raise ValueError(
+            f"action_spec {name}, made with {arguments} for these actions, raised {type(error).__name__} when tried: "
+            f"{error}"
+        ) from error
     return spec
 
 
