@@ -258,6 +258,34 @@ def test_options_of_the_usual_distribution_are_refused_beside_it() -> None:
             agent(data, action_spec=BETA, **option)
 
 
+class Wasteful(DiscreteSpec):
+    """Gets a number that it does not use."""
+
+    @property
+    def num_outputs(self) -> int:
+        return self.n + 1
+
+    @property
+    def num_parameters(self) -> int:
+        return self.n + 1
+
+    def sample(self, parameters: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return super().sample(parameters[:, :-1], generator)
+
+    def mode(self, parameters: Tensor) -> Tensor:
+        return super().mode(parameters[:, :-1])
+
+    def log_prob_and_entropy(self, parameters: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        return super().log_prob_and_entropy(parameters[:, :-1], actions)
+
+
+def test_a_mask_needs_a_logit_for_each_choice() -> None:
+    named = {"class_path": f"{__name__}.Wasteful"}
+    assert agent(stream(EnvConfig("CartPole-v1")), action_spec=named).action_spec.num_outputs == 3
+    with pytest.raises(ValueError, match=r"Wasteful takes 4 numbers, but env.action_mask needs .* 3 choices"):
+        agent(stream(EnvConfig("Masked-v0", action_mask="info")), action_spec=named)
+
+
 def test_all_parts_of_a_joint_space_are_handed_over() -> None:
     taken = own_action_spec(
         {"class_path": "lightning_a3c.rl.action_spec.JointSpec"}, JointSpec((DiscreteSpec(2), BoxSpec((0.0,), (1.0,))))

@@ -109,7 +109,14 @@ def _spec(num_actions: int, task: TaskDict, options: AgentOptions) -> ActionSpec
     ):
         if getattr(options, name) != defaults[name]:
             raise ValueError(f"{argument} has no effect beside action_spec; remove it, or make it one of its init_args")
-    return own_action_spec(options.action_spec, action_spec(family))
+    usual = action_spec(family)
+    own = own_action_spec(options.action_spec, usual)
+    if task.get("mask_part") is not None and own.num_outputs != usual.num_outputs:
+        raise ValueError(
+            f"action_spec {options.action_spec['class_path']} takes {own.num_outputs} numbers, but env.action_mask "
+            f"needs a logit for each of {usual.num_outputs} choices"
+        )
+    return own
 
 
 def _with_options(family: dict[str, Any], options: AgentOptions) -> dict[str, Any]:
