@@ -217,6 +217,11 @@ def test_wrappers_of_the_config_are_part_of_the_task(tmp_path: Path) -> None:
         ({"class_path": "gymnasium.wrappers.TimeLimt"}, "cannot be imported"),
         ({"class_path": "gymnasium.wrappers.TimeLimit", "init_args": {"steps": 3}}, "cannot be built with"),
         ("TimeLimit", "must be"),
+        (
+            {"class_path": "gymnasium.wrappers.TimeLimit", "init_arg": {}},
+            "has 'init_arg', which is neither",
+        ),
+        ({"class_path": "gymnasium.wrappers.TimeLimit", "init_args": [3]}, "init_args must be a dict of arguments"),
     ],
 )
 def test_a_wrapper_that_cannot_be_had_is_refused_by_its_place(wrapper: Any, reason: str) -> None:

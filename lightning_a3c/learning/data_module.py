@@ -9,14 +9,13 @@ import math
 import warnings
 from contextlib import ExitStack
 from dataclasses import replace
-from numbers import Integral
 from typing import Any, Literal, get_args
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from lightning_utilities.core.rank_zero import rank_zero_info
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor, nn
@@ -39,6 +38,7 @@ from lightning_a3c.rl.memory import is_recurrent
 from lightning_a3c.rl.network_checks import device_of
 from lightning_a3c.rl.targets import TargetName, VTraceConfig
 from lightning_a3c.rl.types import Batch, Gradients
+from lightning_a3c.system.argument_checks import require_number, require_switch, require_whole
 from lightning_a3c.system.process_wide import ProcessWideSetting
 
 _PREDICT_CHUNK = 256  # observations at once
@@ -93,7 +93,9 @@ class CollectorDataModule(pl.LightningDataModule):
         eval_policy: sample actions as in training, or take the likeliest.
         eval_max_steps: env steps after which `validate` and `test` cut off an episode, with a warning; it counts with
             its return so far. The default is ALE's limit in frames.
-        predict_observations: NumPy file (`.npy`) of observations [n, *observation_shape] for `predict`.
+        predict_observations: NumPy file for `predict`: `.npy` with observations [n, *observation_shape], as
+            `A3CModule.encode` gives them, or `.npz` with an array [n, ...] for each part of a Dict or Tuple observation
+            (such as "player.position"), and "action_mask" for masks that come apart.
         validate_in_fit: also validate after each epoch of `fit`.
         seed: of environments and action sampling; None takes PyTorch's, as set by `seed_everything`. Asynchronous
             workers do not seed Atari games without sticky actions: ALE would load each game a second time, and
@@ -143,10 +145,10 @@ class CollectorDataModule(pl.LightningDataModule):
             ("eval_max_steps", eval_max_steps, 1),
             ("seed", seed, 0),
         ):
-            number: object = value
-            if number is not None and (isinstance(number, bool) or not isinstance(number, Integral)):
-                raise ValueError(f"data.{name} must be a whole number, got {value!r}")
-            if value is not None and value < least:
+            if value is None:
+                continue
+            require_whole(f"data.{name}", value)
+            if value < least:
                 raise ValueError(f"data.{name} must be >= {least}, got {value}")
         if eval_policy not in ("sample", "greedy"):
             raise ValueError(f'data.eval_policy must be "sample" or "greedy", got {eval_policy!r}')
@@ -158,7 +160,10 @@ class CollectorDataModule(pl.LightningDataModule):
             require_usable(worker_device)
         if targets not in get_args(TargetName):
             raise ValueError(f'data.targets must be "n_step", "gae" or "vtrace", got {targets!r}')
+        for name, switch in (("synchronous", synchronous), ("validate_in_fit", validate_in_fit)):
+            require_switch(f"data.{name}", switch)
         for name, fraction in (("discount", discount), ("gae_lambda", gae_lambda)):
+            require_number(f"data.{name}", fraction)
             if not 0 <= fraction <= 1:
                 raise ValueError(f"data.{name} must be in [0, 1], got {fraction}")
         if batch_size % micro_batch_size:
@@ -181,6 +186,13 @@ class CollectorDataModule(pl.LightningDataModule):
             raise ValueError(
                 "with data.synchronous every episode gets a seed of its own, and EnvPool fixes its seeds when it is "
                 "made; set env.backend to 'auto' or 'gymnasium'"
+            )
+        if synchronous and (steps := micro_batch_size // env.num_envs) < n_steps:
+            rank_zero_warn(
+                f"data.n_steps {n_steps} acts as {steps}: with data.synchronous a window ends with its micro-batch, "
+                f"which is data.micro_batch_size {micro_batch_size} / env.num_envs {env.num_envs} = {steps} steps; set "
+                f"data.n_steps to {steps}, or data.micro_batch_size to {n_steps * env.num_envs} and data.batch_size to "
+                "a multiple of that"
             )
         with isolate_rng(include_cuda=False):  # an environment may draw from the global generators
             self.task = describe_task(env)

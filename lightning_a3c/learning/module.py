@@ -1,4 +1,4 @@
-"""The agent as a LightningModule: network, combined loss, optimizer. Knows no environment or process."""
+"""The agent as a LightningModule: network, combined loss, optimizer. Steps no environment and knows no process."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
+from lightning_a3c.environments.encoding import TaskEncoding
+from lightning_a3c.environments.task import SPACES
 from lightning_a3c.learning.agents import (
     AgentOptions,
     build_agent,
@@ -42,17 +44,19 @@ from lightning_a3c.learning.task_following import (
 )
 from lightning_a3c.learning.trainer_checks import validate_fit, validate_trainer
 from lightning_a3c.learning.update_log import OF_EPISODES, EpisodeMetricGuard, UpdateLog
-from lightning_a3c.rl.action_spec import ActionSpec, DiscreteSpec
-from lightning_a3c.rl.agent_network import AgentNetwork, Observations, action_spec_of, has_gaussian
+from lightning_a3c.rl.action_spec import ActionSpec, DiscreteSpec, is_continuous
+from lightning_a3c.rl.agent_network import AgentNetwork, Observations, action_spec_of
 from lightning_a3c.rl.losses import A2CLoss, LossTerms
 from lightning_a3c.rl.memory import Memory, is_recurrent, outputs_of, state_size_of
 from lightning_a3c.rl.network_checks import evaluating, training_differences
 from lightning_a3c.rl.networks import class_path_of, orthogonal_init
 from lightning_a3c.rl.policies import choose_actions, require_distribution
 from lightning_a3c.rl.types import Batch, Gradients, Prediction
+from lightning_a3c.system.argument_checks import require_number, require_switch, require_whole
 
 _OF_POLICY_LAG = ("policy_kl", "importance_ratio", "clipped_ratios")  # NaN where they are unknown
 
+_SPEC_KEYS = {"class_path", "init_args", "dict_kwargs"}  # the last is jsonargparse's
 DEFAULT_OPTIMIZER = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3, "eps": 1e-3, "fused": True}}
 
 
@@ -60,7 +64,7 @@ class A3CModule(pl.LightningModule):
     """Actor-critic learner for data-parallel and gradient-parallel training.
 
     >>> module = A3CModule(observation_shape=(4,), num_actions=2)
-    >>> action = module.act(torch.zeros(1, 4))
+    >>> action = module.decode(module.act(module.encode([0.0, 0.0, 0.0, 0.0]))[0])
 
     Args:
         observation_shape: shape of one observation.
@@ -70,7 +74,7 @@ class A3CModule(pl.LightningModule):
         network: None, a class path with init_args, a class or function, or a module; see `build_network`. A checkpoint
             cannot rebuild a module, nor a class that cannot be imported: pass it to `load_from_checkpoint` again.
         orthogonal: initialise orthogonally instead of with PyTorch's default.
-        entropy_weight: β; None takes 0.01, and 0 for actions with Gaussian parts.
+        entropy_weight: β; None takes 0.01, and 0 for actions that are, or have, real numbers.
         value_weight: weight of the critic's error.
         final_entropy_weight: where β goes on a straight line; None keeps it constant.
         entropy_updates: updates until β is there; required with `final_entropy_weight`.
@@ -85,6 +89,8 @@ class A3CModule(pl.LightningModule):
         squash_actions: bring Box actions into their bounds by tanh instead of clipping them.
         log_std: whether the log-stds of Box actions are a "parameter" each or outputs of the network, a "head".
         initial_log_std: where a "parameter" starts.
+        action_spec: a distribution of your own instead of the usual one, `{"class_path": …, "init_args": {…}}`; see
+            `ActionSpec`.
         protocol: the former name of `task`, so that earlier checkpoints load.
 
     Raises:
@@ -112,6 +118,7 @@ class A3CModule(pl.LightningModule):
         squash_actions: bool = False,
         log_std: Literal["parameter", "head"] = "parameter",
         initial_log_std: float = -0.5,
+        action_spec: dict[str, Any] | None = None,
         protocol: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -120,9 +127,32 @@ class A3CModule(pl.LightningModule):
             raise ValueError(f'mode must be "data", "gradient" or None, got {mode!r}')
         if log_std not in ("parameter", "head"):
             raise ValueError(f'log_std must be "parameter" or "head", got {log_std!r}')
-        for name, spec_dict in (("optimizer", optimizer), ("lr_scheduler", lr_scheduler)):
+        specs = {"optimizer": optimizer, "lr_scheduler": lr_scheduler, "action_spec": action_spec}
+        for name, spec_dict in (specs | ({"network": network} if isinstance(network, dict) else {})).items():
             if spec_dict is not None and not (isinstance(spec_dict, Mapping) and "class_path" in spec_dict):
                 raise ValueError(f'{name} must be {{"class_path": ..., "init_args": {{...}}}}, got {spec_dict!r}')
+            if unknown := set(spec_dict or ()) - _SPEC_KEYS:
+                raise ValueError(
+                    f"{name} has {min(unknown)!r}, which is neither class_path nor init_args: {spec_dict!r}"
+                )
+        weights = {
+            "entropy_weight": entropy_weight,
+            "value_weight": value_weight,
+            "final_entropy_weight": final_entropy_weight,
+            "initial_log_std": initial_log_std,
+        }
+        for name, number in weights.items():
+            if number is not None:
+                require_number(name, number)
+        switches = {
+            "orthogonal": orthogonal,
+            "normalize_observations": normalize_observations,
+            "normalize_rewards": normalize_rewards,
+            "squash_actions": squash_actions,
+        }
+        for name, switch in switches.items():
+            require_switch(name, switch)
+        require_whole("max_skipped_in_a_row", max_skipped_in_a_row)
         if max_skipped_in_a_row < 1:
             raise ValueError(f"max_skipped_in_a_row must be >= 1, got {max_skipped_in_a_row}")
         observation_shape, num_actions = tuple(map(int, observation_shape)), int(num_actions)  # often NumPy's
@@ -130,14 +160,14 @@ class A3CModule(pl.LightningModule):
             network = {"class_path": class_path}  # a checkpoint can keep this
         self.save_hyperparameters(ignore=["protocol", "network"] if callable(network) else ["protocol"])
         options = AgentOptions(
-            normalize_observations, normalize_rewards, squash_actions, log_std == "head", initial_log_std
+            normalize_observations, normalize_rewards, squash_actions, log_std == "head", initial_log_std, action_spec
         )
         self.net = build_agent(observation_shape, num_actions, task, network, options)
         if orthogonal:
             orthogonal_init(inner_net(self.net))
         spec = action_spec_of(self.net, num_actions)
         if entropy_weight is None:
-            entropy_weight = 0.0 if has_gaussian(spec) else 0.01
+            entropy_weight = 0.0 if is_continuous(spec) else 0.01
         custom_spec = None if spec == DiscreteSpec(num_actions) else spec
         self.loss = A2CLoss(
             entropy_weight, value_weight, final_entropy_weight, entropy_updates, action_spec=custom_spec
@@ -152,6 +182,7 @@ class A3CModule(pl.LightningModule):
         self.frame_skip: int = (task or {}).get("frame_skip", 1)
         self._skipped = NonFiniteCounter(max_skipped_in_a_row)
         self.evaluated = EpisodeSummary()
+        self._encoding_of: tuple[TaskDict | None, TaskEncoding] | None = None  # and the task that it is of
 
     @classmethod
     def for_data(cls, data: Any, **kwargs: Any) -> Self:
@@ -198,6 +229,40 @@ class A3CModule(pl.LightningModule):
         """Whether the network has memory, so that `act` takes and returns a state."""
         return is_recurrent(self.net)
 
+    def encode(self, observation: Any, info: Mapping[str, Any] | None = None) -> Tensor:
+        """What `env.reset` and `env.step` return → observations [B, *observation_shape], as `act` and `forward` take.
+
+        The environment must give what the agent was trained on: put the wrappers in `hparams["task"]["wrappers"]`
+        around it, and the preprocessing of Atari. Normalisation is part of the network.
+
+        Args:
+            observation: one, which gives B = 1, or those of a Gymnasium vector environment.
+            info: what the environment returned with it. Needed where the action mask does not come with the
+                observation: `info["action_mask"]` is read, also where training calls a method for it.
+
+        Raises:
+            ValueError: the observation does not fit the task, or the mask is missing or allows nothing.
+        """
+        return torch.from_numpy(self._encoding().encode(observation, info)).to(self.device)
+
+    def decode(self, action: Any) -> Any:
+        """An action of `act` → what `env.step` takes.
+
+        Args:
+            action: one of them, `act(…)[0]`, for an environment; all of them for a Gymnasium vector environment.
+
+        Raises:
+            ValueError: its shape is neither that of an action nor that of a batch.
+        """
+        return self._encoding().decode(action.cpu() if isinstance(action, Tensor) else action)
+
+    def _encoding(self) -> TaskEncoding:
+        task = self.hparams["task"]
+        if self._encoding_of is None or self._encoding_of[0] is not task:  # the data module's task may replace it
+            names = ("observation_shape", "num_actions")
+            self._encoding_of = task, TaskEncoding(task or {name: self.hparams[name] for name in names})
+        return self._encoding_of[1]
+
     @torch.no_grad()
     def act(
         self,
@@ -209,15 +274,14 @@ class A3CModule(pl.LightningModule):
         """Observations → actions in the environment's units, always chosen in evaluation mode.
 
         Args:
-            observations: one of each of B environments.
+            observations: as `encode` gives them, on any device, or a dict of tensors by part.
             greedy: take the likeliest actions instead of sampling.
             state: what the last call returned, for a network with memory; None begins B episodes.
             starts: bool [B], where an episode begins with these observations, so that the state is forgotten.
 
         Returns:
-            int64 [B] for Discrete, float32 [B, *action shape] for Box, otherwise rows of numbers [B, L], which
-            `environments.spaces.decode_action` turns into actions of the space. With memory, a pair of these and the
-            state for the next call.
+            int64 [B] for Discrete, float32 [B, *action shape] for Box, otherwise rows of numbers [B, L]. `decode`
+            turns them into what `env.step` takes. With memory, a pair of these and the state for the next call.
 
         Raises:
             ValueError: the network masks every action, or gives NaN, or a state is given to one without memory.
@@ -289,7 +353,9 @@ class A3CModule(pl.LightningModule):
     def on_fit_start(self) -> None:
         if self.hparams["task"]:
             values = self.hparams["task"].items()
-            rank_zero_info("Playing " + ", ".join(f"{k} {v}" for k, v in values if v not in (None, [])))
+            rank_zero_info(
+                "Playing " + ", ".join(f"{k} {v}" for k, v in values if v not in (None, []) and k not in SPACES)
+            )
 
     def on_train_start(self) -> None:
         self.progress.start()

@@ -195,11 +195,6 @@ def _boxes(spec: ActionSpec) -> list[BoxSpec]:
     return [part for part in parts if isinstance(part, BoxSpec)]
 
 
-def has_gaussian(spec: ActionSpec) -> bool:
-    """Whether part of the actions is drawn from Gaussians."""
-    return bool(_boxes(spec))
-
-
 def _has_std_head(spec: ActionSpec) -> bool:
     return any(box.has_std_head for box in _boxes(spec))
 

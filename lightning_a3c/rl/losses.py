@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightning_a3c.rl.action_spec import ActionSpec, DiscreteSpec, action_size
+from lightning_a3c.rl.action_spec import ActionSpec, DiscreteSpec, stored_shape
 from lightning_a3c.rl.targets import VTraceConfig, vtrace_targets
 from lightning_a3c.rl.types import Experience, Sequences
 
@@ -164,7 +164,7 @@ class A2CLoss:
         """The loss of a subclass with a `__call__` of its own, which need not know of log-probabilities."""
         if self.vtrace is not None:
             raise ValueError(
-                f'{type(self).__name__} has its own __call__, which gets no V-trace advantages; set '
+                f"{type(self).__name__} has its own __call__, which gets no V-trace advantages; set "
                 'data.targets to "gae", or override `of`'
             )
         if not isinstance(experience, Sequences):
@@ -179,12 +179,12 @@ class A2CLoss:
         """Float32 parameters and values, once all shapes fit, and the family of the actions."""
         spec = self.action_spec or DiscreteSpec(parameters.shape[-1])
         batch = parameters.shape[:1]
-        expected = batch if isinstance(spec, DiscreteSpec) else (*batch, action_size(spec))
+        expected = (*batch, *stored_shape(spec))
         if parameters.ndim != 2 or not values.shape == returns.shape == batch or actions.shape != expected:
             raise ValueError(
                 f"parameters {tuple(parameters.shape)}, values {tuple(values.shape)}, actions {tuple(actions.shape)} "
                 f"and returns {tuple(returns.shape)} do not fit: [B, P], [B], "
-                f"{'[B]' if isinstance(spec, DiscreteSpec) else f'[B, {action_size(spec)}]'} and [B] are needed"
+                f"[{', '.join(map(str, ('B', *stored_shape(spec))))}] and [B] are needed"
             )
         return parameters.float(), values.float(), spec  # bf16 is too coarse for means and logarithms
 
