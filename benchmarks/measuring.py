@@ -156,7 +156,7 @@ def run_parts(
     if DEVICES[accelerator] != worker_device:
         repeats["learning in a worker"] = _update(copy.deepcopy(net), task, worker_device, bf16), BATCH_SIZE
     with prefer_onednn(torch.device("cpu")):
-        return {part: _rate(repeat, steps, seconds / 6) for part, (repeat, steps) in repeats.items()}
+        return {part: rate_of(repeat, steps, seconds / 6) for part, (repeat, steps) in repeats.items()}
 
 
 def run_parts_on_all_cores(seconds: float, **changes: Any) -> dict[str, float]:
@@ -194,7 +194,7 @@ def _update(net: Any, task: Any, device: str, bf16: bool) -> Callable[[], None]:
     return update
 
 
-def _rate(repeat: Callable[[], object], steps: int, seconds: float) -> float:
+def rate_of(repeat: Callable[[], object], steps: int, seconds: float) -> float:
     window, done = Window(seconds), 0
     while not window.tick(done):
         repeat()
