@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lightning_a3c.learning.precision import AutoPrecision
     from lightning_a3c.learning.stopping import StopAfterEnvSteps, StopOnSignal, StopWhenSolved
     from lightning_a3c.rl.networks import MLP, AtariA2C
+    from lightning_a3c.sharing.policy import LoadedPolicy, load_policy
     from lightning_a3c.viewing.progress_bar import ProgressLines, RunProgressBar
     from lightning_a3c.viewing.record_video import RecordVideo
     from lightning_a3c.viewing.test_results import SaveTestResults, WritePredictions
@@ -35,6 +36,7 @@ _HOMES = {
     "CollectorDataset": "collection.stream",
     "EnvConfig": "environments.config",
     "GradientParallel": "learning.gradient_parallel",
+    "LoadedPolicy": "sharing.policy",
     "MLP": "rl.networks",
     "ProgressLines": "viewing.progress_bar",
     "RecordVideo": "viewing.record_video",
@@ -45,6 +47,7 @@ _HOMES = {
     "StopWhenSolved": "learning.stopping",
     "Supervision": "collection.config",
     "WritePredictions": "viewing.test_results",
+    "load_policy": "sharing.policy",
 }
 
 __all__ = [
@@ -58,6 +61,7 @@ __all__ = [
     "CollectorDataset",
     "EnvConfig",
     "GradientParallel",
+    "LoadedPolicy",
     "ProgressLines",
     "RecordVideo",
     "RunProgressBar",
@@ -68,6 +72,7 @@ __all__ = [
     "Supervision",
     "WritePredictions",
     "__version__",
+    "load_policy",
 ]
 
 former_paths.install()

@@ -114,6 +114,11 @@ class Run:
         return results if isinstance(results, dict) and "env_steps_trained" in results else None
 
     @property
+    def checkpoint(self) -> Path | None:
+        """The run's newest checkpoint."""
+        return self._newest(re.compile(r".+\.ckpt"))
+
+    @property
     def video(self) -> Path | None:
         """The run's newest video."""
         return self._newest(_VIDEO)

@@ -1,0 +1,187 @@
+"""An agent as a folder to share: weights, description, model card, configuration, video and ONNX. Trains nothing."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, NamedTuple
+
+import gymnasium
+import torch
+import yaml
+from gymnasium.vector import SyncVectorEnv
+from safetensors.torch import save_model
+
+from lightning_a3c.environments.checks import CheckedEnv
+from lightning_a3c.environments.config import EnvConfig
+from lightning_a3c.environments.making import make_vector_env
+from lightning_a3c.environments.space_values import space_to_dict
+from lightning_a3c.environments.task import NOT_KEPT, env_config_of
+from lightning_a3c.learning.agents import inner_net
+from lightning_a3c.learning.module import A3CModule
+from lightning_a3c.learning.tasks import TaskDict
+from lightning_a3c.sharing.model_card import model_card
+from lightning_a3c.sharing.policy import DESCRIPTION, FORMAT, WEIGHTS
+from lightning_a3c.system.files import new_folder, require_checkpoint
+from lightning_a3c.version import __version__
+from lightning_a3c.viewing.runs import Run, UnreadableRun, read_run
+from lightning_a3c.viewing.video import record_episode
+
+CARD, CONFIG, VIDEO, ONNX = "README.md", "config.yaml", "replay.mp4", "net.onnx"
+
+
+class Source(NamedTuple):
+    """What is exported, and the files that its run left."""
+
+    checkpoint: Path
+    config: str | None  # of the run, as text
+    results: dict[str, Any] | None  # of a test of this checkpoint
+    video: Path | None  # of this checkpoint
+
+
+def find_source(path: str | Path) -> Source:
+    """The checkpoint at `path`, or the newest one of the run in a folder, and what belongs to it.
+
+    Raises:
+        ValueError: there is no checkpoint, or the folder holds no run.
+    """
+    path = Path(path)
+    if path.is_dir():
+        run = read_run(path)
+        if run.checkpoint is None:
+            raise UnreadableRun(f"run {path} holds no checkpoint (*.ckpt); train with a ModelCheckpoint")
+        return _source(run.checkpoint, run)
+    require_checkpoint(path)
+    for folder in list(path.absolute().parents)[:2]:  # in the run's folder, or in its `checkpoints`
+        try:
+            return _source(path, read_run(folder))
+        except UnreadableRun:
+            continue
+    return _source(path, None)
+
+
+def export_policy(source: Source, folder: str | Path, with_video: bool = False) -> list[str]:
+    """Write `source` as a new folder that `load_policy` reads; returns notes on what it lacks.
+
+    Args:
+        source: what to export.
+        folder: must not exist yet, or be empty.
+        with_video: record an episode if the run left no video of this checkpoint.
+
+    Raises:
+        NotWritable: `folder` holds something or cannot be written.
+        ValueError: the checkpoint is not of this package, or does not say what it plays.
+    """
+    notes = []
+    with new_folder(folder) as partial:
+        module = load_module(source.checkpoint)
+        task = module.hparams["task"]
+        if not task:
+            raise ValueError(
+                f"ckpt_path {source.checkpoint} does not say which environment it plays; make the module with "
+                "A3CModule.for_data(data)"
+            )
+        (partial / DESCRIPTION).write_text(_description(module, task), encoding="utf-8")
+        save_model(module.net, str(partial / WEIGHTS), metadata={"format": "pt"})
+        shutil.copymode(partial / DESCRIPTION, partial / WEIGHTS)  # safetensors lets nobody else read it
+        if source.config is not None:
+            (partial / CONFIG).write_text(source.config, encoding="utf-8")
+        if source.video is not None:
+            shutil.copyfile(source.video, partial / VIDEO)
+        elif with_video:
+            record_episode(env_config_of(task), module.net, partial / VIDEO)
+        try:
+            with _quiet():
+                module.export_onnx(partial / ONNX)
+        except ModuleNotFoundError as error:
+            notes.append(f'no {ONNX}: {error.name} is not installed; pip install "lightning-a3c[onnx]"')
+        except torch.onnx.OnnxExporterError as error:
+            notes.append(f"no {ONNX}: the network cannot be exported: {str(error).splitlines()[0]}")
+        if source.results is None:
+            notes.append("no results in the model card: test the checkpoint first with lightning-a3c test")
+        files = [file.name for file in partial.iterdir()]
+        card = model_card(task, source.results, module.progress.env_steps, [*files, CARD])
+        (partial / CARD).write_text(card, encoding="utf-8")
+    return notes
+
+
+def load_module(ckpt_path: str | Path) -> A3CModule:
+    """The module in a checkpoint, in evaluation mode on the CPU.
+
+    Raises:
+        ValueError: the file is not a checkpoint of this package.
+    """
+    try:
+        return A3CModule.load_from_checkpoint(ckpt_path, map_location="cpu", weights_only=True).eval()
+    except (KeyError, TypeError, UnpicklingError) as error:
+        raise ValueError(f"ckpt_path {ckpt_path} is not a checkpoint of this package: {error}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide what PyTorch's exporter says about other packages and about itself."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _source(checkpoint: Path, run: Run | None) -> Source:
+    stem = checkpoint.name.removesuffix(".ckpt")
+    results, video = (checkpoint.with_name(f"{stem}.test.{suffix}") for suffix in ("json", "mp4"))
+    return Source(
+        checkpoint,
+        run.config if run else None,
+        json.loads(results.read_text()) if results.exists() else None,
+        video if video.exists() else None,
+    )
+
+
+def _description(module: A3CModule, task: TaskDict) -> str:
+    network = module.hparams.get("network")
+    if network is None:  # the default may be another one in a later release, and a script's own cannot be named
+        kind = type(inner_net(module.net))
+        network = {"class_path": f"{kind.__module__}.{kind.__qualname__}"}
+    observation_space, action_space = _spaces(env_config_of(task))
+    values = {
+        "format": FORMAT,
+        "version": __version__,
+        "network": network,
+        "options": module.agent_options._asdict(),
+        "observation_shape": list(module.hparams["observation_shape"]),
+        "num_actions": module.hparams["num_actions"],
+        "task": task,
+        "observation_space": space_to_dict(observation_space),
+        "action_space": space_to_dict(action_space),
+    }
+    return yaml.dump(values, Dumper=_PlainDumper, sort_keys=False, default_flow_style=None, width=120)
+
+
+class _PlainDumper(yaml.SafeDumper):
+    """Writes plain values, each where it stands, and text in place of all others."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_PlainDumper.add_multi_representer(object, lambda dumper, value: dumper.represent_str(f"{NOT_KEPT}{value!r}"))
+
+
+def _spaces(config: EnvConfig) -> tuple[gymnasium.Space[Any], gymnasium.Space[Any]]:
+    """The environment's own observation and action space."""
+    with closing(make_vector_env(config, num_envs=1)) as env:
+        single = env.envs[0] if isinstance(env, SyncVectorEnv) else None
+        if isinstance(single, CheckedEnv):
+            return single.layout.space, single.own_action_space
+        return env.single_observation_space, env.single_action_space
