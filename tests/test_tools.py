@@ -1,5 +1,6 @@
 """`plot`, `report` and `play` as users type them."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -31,6 +32,24 @@ def test_plot_of_one_run_goes_into_its_folder(cartpole_run: Path, tmp_path: Path
     assert {path.name for path in folder.glob("curves.*")} == {"curves.png", "curves.svg"}
 
 
+def test_report_of_several_runs_shows_what_differs(
+    cartpole_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(cartpole_run, tmp_path / "other")
+    config = tmp_path / "other/csv/version_0/config.yaml"
+    config.write_text(config.read_text().replace("lr: 0.001", "lr: 0.004").replace("everything: 0", "everything: 7"))
+    monkeypatch.chdir(tmp_path)
+    main(["report", str(cartpole_run), "other"])
+    assert capsys.readouterr().out == "comparison.html\n"
+    page = (tmp_path / "comparison.html").read_text()
+    assert re.findall(r"<tr><th>(.*?)</th><td>(.*?)</td><td>(.*?)</td></tr>", page) == [
+        ("optimizer.lr", "0.001", "0.004")
+    ]
+    assert page.count("<img alt=") == 8
+    assert "<td>other</td><td>other</td><td>7</td>" in page
+    assert "test: mean and 95 % interval" in page
+
+
 class HasNoTime:
     """A clock that waits for no frame."""
 
@@ -60,7 +79,7 @@ def test_play_records_instead_of_opening_a_window(cartpole_run: Path, tmp_path: 
     assert imageio_ffmpeg.count_frames_and_secs(tmp_path / "a.mp4")[0] > 1
 
 
-@pytest.mark.parametrize("command", [["plot"], ["report"]])
+@pytest.mark.parametrize("command", [["plot"], ["report"], ["export", "--to", "x"]])
 def test_a_folder_without_a_run_ends_in_one_line_and_writes_nothing(command: list[str], tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as stop:
         main([*command, str(tmp_path)])
@@ -97,4 +116,4 @@ def test_help_lists_all_commands(capsys: pytest.CaptureFixture[str], monkeypatch
     with pytest.raises(SystemExit):
         main()
     text = capsys.readouterr().out
-    assert all(command in text for command in ("fit", "test", "predict", "plot", "report", "play"))
+    assert all(command in text for command in ("fit", "test", "predict", "plot", "report", "play", "export", "push"))

@@ -15,7 +15,7 @@ from lightning_a3c.system.files import atomic_write, refusal, require_checkpoint
 
 
 def plot(args: list[str]) -> None:
-    """Draw returns and total loss of one or several runs."""
+    """Draw returns and total loss of one or several runs; seeds of one configuration as their mean with an interval."""
     from lightning_a3c.viewing.plots import X_AXES, return_and_loss
     from lightning_a3c.viewing.runs import read_run
 
@@ -35,17 +35,22 @@ def plot(args: list[str]) -> None:
 
 
 def report(args: list[str]) -> None:
-    """Write a run's report as one HTML file that opens from disk."""
-    from lightning_a3c.viewing.report import write_report
+    """Write a run's report, or a comparison of several runs, as one HTML file that opens from disk."""
+    from lightning_a3c.viewing.report import write_comparison, write_report
     from lightning_a3c.viewing.runs import read_run
 
     parser = OneLineParser("lightning-a3c report", description=report.__doc__)
-    parser.add_argument("run", metavar="RUN", help="folder of a run, such as runs/pong_data")
-    parser.add_argument("--output", help="HTML file to write; default: report.html in the run's folder")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run, such as runs/pong_data")
+    parser.add_argument(
+        "--output", help="HTML file to write; default: report.html in a single run's folder, otherwise comparison.html"
+    )
     options = parser.parse_args(args)
-    run = read_run(options.run)
-    path = Path(options.output or run.folder / "report.html")
-    write_report(run, path)
+    runs = [read_run(folder) for folder in options.runs]
+    path = Path(options.output or (runs[0].folder / "report.html" if len(runs) == 1 else "comparison.html"))
+    if len(runs) == 1:
+        write_report(runs[0], path)
+    else:
+        write_comparison(runs, path)
     print(path)
 
 
