@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -171,6 +172,30 @@ def test_a_checkpoint_without_a_run_and_a_test_is_exported_with_a_note(
     assert "Not tested yet" in (tmp_path / "policy/README.md").read_text()
 
 
+def test_the_example_of_a_model_card_runs(tmp_path: Path) -> None:
+    wrapper = {"class_path": "tests.test_sharing.Remembers"}
+    _, folder = exported(EnvConfig("CartPole-v1", num_envs=2, wrappers=[wrapper]), tmp_path, updates=1)
+    text = (folder / "README.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert "make_env(trust=True)" in example
+    names: dict[str, Any] = {}
+    exec(example.replace("FOLDER", str(folder)), names)
+    assert names["action"] in (0, 1)
+
+
+def test_a_run_without_csv_logs_gives_the_newest_checkpoint_of_its_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "run/checkpoints"
+    (folder / "earlier-1").mkdir(parents=True)
+    for number, name in enumerate(["a.ckpt", "b.ckpt", "earlier-1/c.ckpt"]):
+        (folder / name).touch()
+        os.utime(folder / name, (number, number))
+    assert find_source(tmp_path / "run").checkpoint == folder / "b.ckpt"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/d.ckpt").touch()
+    with pytest.raises(ValueError, match=r"holds no metrics\.csv"):  # two runs
+        find_source(tmp_path)
+
+
 def test_export_refuses_a_folder_with_something_in_it(cartpole_run: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").touch()
     with pytest.raises(SystemExit, match="already exists and is not an empty folder; choose another place"):
@@ -223,6 +248,7 @@ def test_a_foreign_network_is_loaded_only_if_the_caller_gives_it(tmp_path: Path)
     module, folder = exported(EnvConfig("CartPole-v1", num_envs=2), tmp_path, network=spec)
     with pytest.raises(ValueError, match=r"tests\.test_sharing\.OwnNet, .* load_policy\(folder, network=OwnNet"):
         load_policy(folder)
+    assert "from tests.test_sharing import OwnNet" in (folder / "README.md").read_text()
     observation = np.ones(4, np.float32)
     for network in (OwnNet, OwnNet((4,), 2, width=16)):
         policy = load_policy(folder, network=network)

@@ -9,7 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from lightning_a3c import A3CModule
 from lightning_a3c.__main__ import main
+from tests.small_runs import trainer
 
 
 def test_plot_writes_a_png_and_an_svg_and_says_where(
@@ -109,6 +111,14 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
     torch.save({"weights": torch.zeros(3)}, tmp_path / "other.ckpt")
     with pytest.raises(SystemExit, match=r"other.ckpt is not a checkpoint of this package"):
         main(["play", "--ckpt_path", str(tmp_path / "other.ckpt"), "--video", str(tmp_path / "a.mp4")])
+
+
+def test_a_checkpoint_that_names_no_environment_is_refused(tmp_path: Path) -> None:
+    training = trainer(tmp_path)
+    training.strategy.connect(A3CModule(observation_shape=(4,), num_actions=2))
+    training.save_checkpoint(tmp_path / "bare.ckpt")
+    with pytest.raises(SystemExit, match=r"bare.ckpt does not say which environment it plays; make the module with"):
+        main(["play", "--ckpt_path", str(tmp_path / "bare.ckpt"), "--video", str(tmp_path / "a.mp4")])
 
 
 def test_help_lists_all_commands(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

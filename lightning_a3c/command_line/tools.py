@@ -56,7 +56,6 @@ def report(args: list[str]) -> None:
 
 def play(args: list[str]) -> None:
     """Watch a checkpoint play in a window at real speed, or record it where there is no display."""
-    from lightning_a3c.environments.task import env_config_of
     from lightning_a3c.rl.policies import NetworkPolicy
     from lightning_a3c.sharing.export import load_module
     from lightning_a3c.viewing.playback import make_watched_env, play_episode
@@ -78,8 +77,7 @@ def play(args: list[str]) -> None:
     require_checkpoint(options.ckpt_path)
     if options.video is None and not has_display():
         raise ValueError("there is no display to open a window on; record instead: --video FILE.mp4")
-    module = load_module(options.ckpt_path)
-    config = env_config_of(module.hparams["task"])
+    module, config = load_module(options.ckpt_path)
     if options.video is not None:
         recording = record_episode(config, module.net, options.video, options.greedy, options.seed)
         print(recording)

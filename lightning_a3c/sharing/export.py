@@ -24,10 +24,10 @@ from lightning_a3c.environments.making import make_vector_env
 from lightning_a3c.environments.space_values import space_to_dict
 from lightning_a3c.environments.task import NOT_KEPT, env_config_of
 from lightning_a3c.learning.agents import inner_net
+from lightning_a3c.learning.earlier_runs import FOLDER as EARLIER
 from lightning_a3c.learning.module import A3CModule
-from lightning_a3c.learning.tasks import TaskDict
-from lightning_a3c.sharing.model_card import model_card
-from lightning_a3c.sharing.policy import DESCRIPTION, FORMAT, WEIGHTS
+from lightning_a3c.sharing.model_card import Loading, model_card
+from lightning_a3c.sharing.policy import DESCRIPTION, FORMAT, WEIGHTS, foreign_code, foreign_network
 from lightning_a3c.system.files import new_folder, require_checkpoint
 from lightning_a3c.version import __version__
 from lightning_a3c.viewing.runs import Run, UnreadableRun, read_run
@@ -53,6 +53,8 @@ def find_source(path: str | Path) -> Source:
     """
     path = Path(path)
     if path.is_dir():
+        if (alone := _checkpoint_without_logs(path)) is not None:
+            return _source(alone, None)
         run = read_run(path)
         if run.checkpoint is None:
             raise UnreadableRun(f"run {path} holds no checkpoint (*.ckpt); train with a ModelCheckpoint")
@@ -80,14 +82,9 @@ def export_policy(source: Source, folder: str | Path, with_video: bool = False) 
     """
     notes = []
     with new_folder(folder) as partial:
-        module = load_module(source.checkpoint)
-        task = module.hparams["task"]
-        if not task:
-            raise ValueError(
-                f"ckpt_path {source.checkpoint} does not say which environment it plays; make the module with "
-                "A3CModule.for_data(data)"
-            )
-        (partial / DESCRIPTION).write_text(_description(module, task), encoding="utf-8")
+        module, env = load_module(source.checkpoint)
+        task, network = module.hparams["task"], _network_spec(module)
+        (partial / DESCRIPTION).write_text(_description(module, network, env), encoding="utf-8")
         save_model(module.net, str(partial / WEIGHTS), metadata={"format": "pt"})
         shutil.copymode(partial / DESCRIPTION, partial / WEIGHTS)  # safetensors lets nobody else read it
         if source.config is not None:
@@ -95,7 +92,7 @@ def export_policy(source: Source, folder: str | Path, with_video: bool = False) 
         if source.video is not None:
             shutil.copyfile(source.video, partial / VIDEO)
         elif with_video:
-            record_episode(env_config_of(task), module.net, partial / VIDEO)
+            record_episode(env, module.net, partial / VIDEO)
         try:
             with _quiet():
                 module.export_onnx(partial / ONNX)
@@ -106,19 +103,26 @@ def export_policy(source: Source, folder: str | Path, with_video: bool = False) 
         if source.results is None:
             notes.append("no results in the model card: test the checkpoint first with lightning-a3c test")
         files = [file.name for file in partial.iterdir()]
-        card = model_card(task, source.results, module.progress.env_steps, [*files, CARD])
+        loading = Loading(foreign_network(network), bool(list(foreign_code(task))))
+        card = model_card(task, source.results, module.progress.env_steps, [*files, CARD], loading)
         (partial / CARD).write_text(card, encoding="utf-8")
     return notes
 
 
-def load_module(ckpt_path: str | Path) -> A3CModule:
-    """The module in a checkpoint, in evaluation mode on the CPU.
+def load_module(ckpt_path: str | Path) -> tuple[A3CModule, EnvConfig]:
+    """The module in a checkpoint, in evaluation mode on the CPU, and the environment that it plays.
 
     Raises:
-        ValueError: the file is not a checkpoint of this package.
+        ValueError: the file is not a checkpoint of this package, or does not say what it plays.
     """
     try:
-        return A3CModule.load_from_checkpoint(ckpt_path, map_location="cpu", weights_only=True).eval()
+        module = A3CModule.load_from_checkpoint(ckpt_path, map_location="cpu", weights_only=True).eval()
+        if not module.hparams["task"]:
+            raise ValueError(
+                f"ckpt_path {ckpt_path} does not say which environment it plays; make the module with "
+                "A3CModule.for_data(data)"
+            )
+        return module, env_config_of(module.hparams["task"])
     except (KeyError, TypeError, UnpicklingError) as error:
         raise ValueError(f"ckpt_path {ckpt_path} is not a checkpoint of this package: {error}") from error
 
@@ -137,6 +141,14 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
+def _checkpoint_without_logs(folder: Path) -> Path | None:
+    """The newest checkpoint in a folder that no run has logged to with a CSVLogger, if one folder holds them all."""
+    checkpoints = [path for path in folder.rglob("*.ckpt") if not path.parent.name.startswith(EARLIER)]
+    if next(folder.rglob("metrics.csv"), None) is not None or len({path.parent for path in checkpoints}) != 1:
+        return None
+    return max(checkpoints, key=lambda path: path.stat().st_mtime)
+
+
 def _source(checkpoint: Path, run: Run | None) -> Source:
     stem = checkpoint.name.removesuffix(".ckpt")
     results, video = (checkpoint.with_name(f"{stem}.test.{suffix}") for suffix in ("json", "mp4"))
@@ -148,12 +160,16 @@ def _source(checkpoint: Path, run: Run | None) -> Source:
     )
 
 
-def _description(module: A3CModule, task: TaskDict) -> str:
-    network = module.hparams.get("network")
-    if network is None:  # the default may be another one in a later release, and a script's own cannot be named
-        kind = type(inner_net(module.net))
-        network = {"class_path": f"{kind.__module__}.{kind.__qualname__}"}
-    observation_space, action_space = _spaces(env_config_of(task))
+def _network_spec(module: A3CModule) -> dict[str, Any]:
+    network: dict[str, Any] | None = module.hparams.get("network")
+    if network is not None:
+        return network
+    kind = type(inner_net(module.net))  # named, since the default may be another one in a later release
+    return {"class_path": f"{kind.__module__}.{kind.__qualname__}"}
+
+
+def _description(module: A3CModule, network: dict[str, Any], env: EnvConfig) -> str:
+    observation_space, action_space = _spaces(env)
     values = {
         "format": FORMAT,
         "version": __version__,
@@ -161,7 +177,7 @@ def _description(module: A3CModule, task: TaskDict) -> str:
         "options": module.agent_options._asdict(),
         "observation_shape": list(module.hparams["observation_shape"]),
         "num_actions": module.hparams["num_actions"],
-        "task": task,
+        "task": module.hparams["task"],
         "observation_space": space_to_dict(observation_space),
         "action_space": space_to_dict(action_space),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -22,7 +22,20 @@ _SETTINGS = ("frame_skip", "sticky_actions", "noop_max", "kwargs", "wrappers", "
 _ORDER = ("median", "min", "max")
 
 
-def model_card(task: TaskDict, results: dict[str, Any] | None, env_steps: int, files: Iterable[str]) -> str:
+class Loading(NamedTuple):
+    """What the reader must allow in order to load the policy."""
+
+    network: str | None = None  # class path of a network that is not this package's
+    trust: bool = False  # whether making the environment imports code of others
+
+
+def model_card(
+    task: TaskDict,
+    results: dict[str, Any] | None,
+    env_steps: int,
+    files: Iterable[str],
+    loading: Loading,
+) -> str:
     """Markdown with YAML front matter, whose `model-index` holds the results.
 
     Args:
@@ -30,6 +43,7 @@ def model_card(task: TaskDict, results: dict[str, Any] | None, env_steps: int, f
         results: of a test, as `SaveTestResults` writes them.
         env_steps: of training.
         files: names of the folder's files.
+        loading: see there.
     """
     env_id = str(task["env_id"])
     title = f"A3C agent for {env_id}"
@@ -43,7 +57,7 @@ def model_card(task: TaskDict, results: dict[str, Any] | None, env_steps: int, f
         "## Results",
         _results(results) if results else "Not tested yet.",
         "## How to load it",
-        _LOADING,
+        _how_to_load(loading),
         "## Environment",
         _table(("setting", "value"), settings) if settings else f"`{env_id}` as Gymnasium makes it.",
         "## Files",
@@ -99,20 +113,23 @@ def _results(results: dict[str, Any]) -> str:
     return f"{text}\n\n{_table(('', 'value'), rows)}"
 
 
-_LOADING = """```bash
-pip install lightning-a3c
-```
-
-```python
-from lightning_a3c import load_policy
-
-policy = load_policy("FOLDER")  # from the Hub: load_policy(huggingface_hub.snapshot_download("USER/NAME"))
-env = policy.make_env()
-observation, info = env.reset(seed=0)
-action = policy.act(observation, info, greedy=True)
-```
-
-Loading runs no code from this folder and needs no PyTorch Lightning."""
+def _how_to_load(loading: Loading) -> str:
+    module, _, name = (loading.network or "").rpartition(".")
+    lines = [
+        "from lightning_a3c import load_policy",
+        *([f"from {module} import {name}  # the network's code, which is not in this folder"] if name else []),
+        "",
+        '# from the Hub: folder = huggingface_hub.snapshot_download("USER/NAME")',
+        f'policy = load_policy("FOLDER"{f", network={name}" if name else ""})',
+        f"env = policy.make_env({'trust=True' if loading.trust else ''})",
+        "observation, info = env.reset(seed=0)",
+        "action = policy.act(observation, info, greedy=True)",
+    ]
+    code = "\n".join(lines)
+    return (
+        f"```bash\npip install lightning-a3c\n```\n\n```python\n{code}\n```\n\n"
+        "Loading runs no code from this folder and needs no PyTorch Lightning."
+    )
 
 
 def _table(header: tuple[str, str], rows: Iterable[tuple[str, str]]) -> str:

@@ -93,7 +93,7 @@ class LoadedPolicy:
         Raises:
             ValueError: the policy names such code, or the environment cannot be made.
         """
-        foreign = [] if trust else list(_foreign_code(self.task))
+        foreign = [] if trust else list(foreign_code(self.task))
         if foreign:
             raise ValueError(
                 f"the environment {self.task['env_id']} needs code that this policy only names ({', '.join(foreign)}); "
@@ -180,13 +180,28 @@ def _with_network(spec: dict[str, Any] | None, network: nn.Module | Callable[...
     init_args = (spec or {}).get("init_args") or {}
     if network is not None:
         return partial(network, **init_args)
-    for class_path in _class_paths(spec):
-        if not _is_known(class_path, nn.Module, _PACKAGE):
-            raise ValueError(
-                f"this policy's network is {class_path}, whose code is not part of this package and is not run; import "
-                f"it yourself and pass it: load_policy(folder, network={class_path.rpartition('.')[2]})"
-            )
+    foreign = foreign_network(spec)
+    if foreign is not None:
+        raise ValueError(
+            f"this policy's network is {foreign}, whose code is not part of this package and is not run; import it "
+            f"yourself and pass it: load_policy(folder, network={foreign.rpartition('.')[2]})"
+        )
     return spec
+
+
+def foreign_network(spec: dict[str, Any] | None) -> str | None:
+    """The first class path in a network's specification that is not a network of this package."""
+    return next((path for path in _class_paths(spec) if not _is_known(path, nn.Module, _PACKAGE)), None)
+
+
+def foreign_code(task: dict[str, Any]) -> Iterator[str]:
+    """What making the environment would import because the task names it."""
+    module, separator, _ = str(task["env_id"]).partition(":")
+    if separator:
+        yield f"module {module}"
+    for class_path in _class_paths(task.get("wrappers")):
+        if not any(_is_known(class_path, gymnasium.Wrapper, package) for package in ("gymnasium", _PACKAGE)):
+            yield class_path
 
 
 def _class_paths(value: Any) -> Iterator[str]:
@@ -211,13 +226,3 @@ def _is_known(class_path: str, base: type, package: str) -> bool:
         return False
     is_subclass = isinstance(found, type) and issubclass(found, base)
     return is_subclass and found.__module__.startswith(f"{package}.")  # modules also hold what they import
-
-
-def _foreign_code(task: dict[str, Any]) -> Iterator[str]:
-    """What making the environment would import because the task names it."""
-    module, separator, _ = str(task["env_id"]).partition(":")
-    if separator:
-        yield f"module {module}"
-    for class_path in _class_paths(task.get("wrappers")):
-        if not any(_is_known(class_path, gymnasium.Wrapper, package) for package in ("gymnasium", _PACKAGE)):
-            yield class_path

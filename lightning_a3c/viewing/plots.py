@@ -151,7 +151,7 @@ def _curves(
         for at, values in lines:
             axes.plot(at, values, color=color, linewidth=0.8, alpha=0.3)
         start, stop = max(at[0] for at, _ in lines), min(at[-1] for at, _ in lines)
-        if start >= stop:
+        if start > stop:
             names = ", ".join(str(run.folder) for run in group.runs)
             raise UnreadableRun(f"the runs share no {x}: {names}; plot each alone")
         grid = np.linspace(start, stop, _GRID_POINTS)
