@@ -48,6 +48,14 @@ class OwnNet(nn.Module):
         return outputs[:, :-1], outputs[:, -1]
 
 
+class Undecided(OwnNet):
+    """A network whose path depends on its numbers, which ONNX does not know."""
+
+    def forward(self, observations: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits, values = super().forward(observations)
+        return (logits * 2 if float(logits.detach().sum()) > 1e9 else logits), values
+
+
 class Remembers(gymnasium.Wrapper):
     """Keeps what the environment returned last."""
 
@@ -224,6 +232,28 @@ def test_a_new_folder_keeps_an_empty_one_that_is_there(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
     with pytest.raises(NotWritable, match="not an empty folder"), new_folder(tmp_path):
         pass
+
+
+def test_without_onnx_the_folder_is_whole_otherwise(
+    cartpole_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def need_onnxscript(self: A3CModule, path: Path) -> None:
+        raise ModuleNotFoundError("No module named 'onnxscript'")
+
+    with monkeypatch.context() as lacking:
+        lacking.setattr(A3CModule, "export_onnx", need_onnxscript)
+        notes = export_policy(find_source(cartpole_run), tmp_path / "lacking")
+    assert notes == ["no net.onnx: No module named 'onnxscript'; pip install \"lightning-a3c[onnx]\""]
+    assert "net.onnx" not in (tmp_path / "lacking/README.md").read_text()
+    network = {"class_path": "tests.test_sharing.Undecided"}
+    _, folder = exported(EnvConfig("CartPole-v1", num_envs=2), tmp_path, updates=1, network=network)
+    capfd.readouterr()
+    notes = export_policy(find_source(tmp_path / "last.ckpt"), tmp_path / "undecided")
+    assert notes[0].startswith("no net.onnx: PyTorch cannot export this network: ")
+    assert "\n" not in notes[0]
+    assert "def forward" not in capfd.readouterr().err
+    for place in (folder, tmp_path / "lacking"):
+        assert {"README.md", "model.safetensors", "policy.yaml"} <= {file.name for file in place.iterdir()}
 
 
 @pytest.mark.parametrize(("source", "said"), [("no", "does not exist"), ("", "holds no metrics.csv")])

@@ -7,7 +7,8 @@ import logging
 import shutil
 import warnings
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, redirect_stderr
+from io import StringIO
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, NamedTuple
@@ -97,9 +98,10 @@ def export_policy(source: Source, folder: str | Path, with_video: bool = False) 
             with _quiet():
                 module.export_onnx(partial / ONNX)
         except ModuleNotFoundError as error:
-            notes.append(f'no {ONNX}: {error.name} is not installed; pip install "lightning-a3c[onnx]"')
+            notes.append(f'no {ONNX}: {str(error).rstrip(".!")}; pip install "lightning-a3c[onnx]"')
         except torch.onnx.OnnxExporterError as error:
-            notes.append(f"no {ONNX}: the network cannot be exported: {str(error).splitlines()[0]}")
+            reason = str(error.__cause__ or error).strip().splitlines()[0]
+            notes.append(f"no {ONNX}: PyTorch cannot export this network: {reason}")
         if source.results is None:
             notes.append("no results in the model card: test the checkpoint first with lightning-a3c test")
         files = [file.name for file in partial.iterdir()]
@@ -130,15 +132,14 @@ def load_module(ckpt_path: str | Path) -> tuple[A3CModule, EnvConfig]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Hide what PyTorch's exporter says about other packages and about itself."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    level = logging.root.manager.disable
+    logging.disable()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stderr(StringIO()):  # it prints graphs that it cannot export
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        logging.disable(level)
 
 
 def _checkpoint_without_logs(folder: Path) -> Path | None:
