@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lightning_a3c.rl.networks import MLP, AtariA2C
     from lightning_a3c.rl.recurrent_networks import AtariLSTM, RecurrentNetwork
     from lightning_a3c.rl.targets import VTraceConfig
+    from lightning_a3c.sharing.policy import LoadedPolicy, load_policy
     from lightning_a3c.viewing.progress_bar import ProgressLines, RunProgressBar
     from lightning_a3c.viewing.record_video import RecordVideo
     from lightning_a3c.viewing.test_results import SaveTestResults, WritePredictions
@@ -48,6 +49,7 @@ _HOMES = {
     "GradientParallel": "learning.gradient_parallel",
     "ImpalaResNet": "rl.image_networks",
     "LossTerms": "rl.losses",
+    "LoadedPolicy": "sharing.policy",
     "MLP": "rl.networks",
     "ObserveElements": "environments.wrappers",
     "ObservePreviousStep": "environments.wrappers",
@@ -64,6 +66,7 @@ _HOMES = {
     "Supervision": "collection.config",
     "VTraceConfig": "rl.targets",
     "WritePredictions": "viewing.test_results",
+    "load_policy": "sharing.policy",
 }
 
 __all__ = [
@@ -83,6 +86,7 @@ __all__ = [
     "EnvConfig",
     "GradientParallel",
     "ImpalaResNet",
+    "LoadedPolicy",
     "LossTerms",
     "ObserveElements",
     "ObservePreviousStep",
@@ -99,6 +103,7 @@ __all__ = [
     "VTraceConfig",
     "WritePredictions",
     "__version__",
+    "load_policy",
     "seeded_by",
 ]
 

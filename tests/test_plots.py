@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightning_a3c.viewing.plots import report_figures, return_and_loss, to_svg
+from lightning_a3c.viewing.plots import comparison_figures, report_figures, return_and_loss, to_svg
 from lightning_a3c.viewing.runs import Run, UnreadableRun, read_run
 
 
@@ -42,22 +42,63 @@ def test_the_x_axis_can_be_chosen(x: str, last: float) -> None:
     assert left.get_xlabel() == x.replace("_", " ")
 
 
-def test_several_runs_give_their_mean_and_a_band_of_one_standard_deviation() -> None:
-    left, _ = return_and_loss([run("a", 1.0), run("b", 5.0)]).axes
+def seeds(tmp_path: Path, *runs: Run) -> list[Run]:
+    """The runs, as seeds of one configuration."""
+    made = []
+    for number, each in enumerate(runs):
+        folder = tmp_path / f"same_seed{number}"
+        folder.mkdir()
+        config = f"seed_everything: {number}\ntrainer: {{default_root_dir: {folder}}}\nmodel: {{orthogonal: true}}\n"
+        (folder / "config.yaml").write_text(config)
+        made.append(Run(folder, each.columns, folder))
+    return made
+
+
+def test_seeds_of_one_configuration_give_their_mean_and_a_bootstrap_interval(tmp_path: Path) -> None:
+    figure = return_and_loss(seeds(tmp_path, run("a", 1.0), run("b", 5.0)))
+    left, _ = figure.axes
     assert set(thick(left).get_ydata()) == {3.0}
     (band,) = left.collections
     heights = band.get_paths()[0].vertices[:, 1]
-    assert (heights.min(), heights.max()) == (1.0, 5.0)
+    assert (heights.min(), heights.max()) == (1.0, 5.0)  # a quarter of the resamplings hold one run twice
+    (legend,) = figure.legends
+    texts = [text.get_text() for text in legend.get_texts()]
+    assert texts == ["same: mean of 2 runs", "band: 95 % bootstrap interval of the mean"]
 
 
-def test_the_mean_reaches_as_far_as_all_runs_do() -> None:
-    left, _ = return_and_loss([run("a", 1.0, start=10, stop=500), run("b", 5.0, stop=900)]).axes
+def test_the_mean_reaches_as_far_as_all_seeds_do(tmp_path: Path) -> None:
+    runs = seeds(tmp_path, run("a", 1.0, start=10, stop=500), run("b", 5.0, stop=900))
+    left, _ = return_and_loss(runs).axes
     assert (thick(left).get_xdata()[0], thick(left).get_xdata()[-1]) == (10, 500)
 
 
-def test_runs_that_share_no_experience_are_refused() -> None:
-    with pytest.raises(UnreadableRun, match="the runs share no env_steps: a, b; plot each alone"):
-        return_and_loss([run("a", 1.0, stop=100), run("b", 1.0, start=200)])
+def test_seeds_that_share_no_experience_are_refused(tmp_path: Path) -> None:
+    runs = seeds(tmp_path, run("a", 1.0, stop=100), run("b", 1.0, start=200))
+    with pytest.raises(UnreadableRun, match=r"the runs share no env_steps: .*seed0, .*seed1; plot each alone"):
+        return_and_loss(runs)
+
+
+def test_runs_of_several_configurations_have_a_line_and_a_name_each() -> None:
+    figure = return_and_loss([run("a", 1.0, stop=100), run("b", 5.0, start=200)])
+    for axes in figure.axes:
+        assert [set(line.get_ydata()) for line in axes.lines] == [{1.0}, {5.0}]
+        assert len({line.get_color() for line in axes.lines}) == 2
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["a", "b"]
+
+
+def test_validations_have_a_panel_and_keep_their_runs_colour() -> None:
+    watched, other = run("a", 1.0), run("b", 2.0)
+    watched.columns["val/return_mean"] = np.where(np.arange(101) % 50 == 49, 7.0, np.nan)
+    figure = return_and_loss([other, watched])
+    assert [axes.get_ylabel() for axes in figure.axes] == ["return: mean of 100", "return in validation", "total loss"]
+    (line,) = figure.axes[1].lines
+    assert (line.get_xdata().tolist(), set(line.get_ydata())) == ([490, 990], {7.0})
+    assert line.get_color() == figure.axes[0].lines[1].get_color()
+    assert "Return in validation" in report_figures(watched)
+    compared = comparison_figures([other, watched])
+    assert list(compared) == ["Return", "Return in validation", "Total loss"]
+    assert compared["Return in validation"].axes[0].lines[0].get_color() == line.get_color()
 
 
 def test_a_report_has_a_figure_for_everything_worth_watching(cartpole_run: Path) -> None:

@@ -12,7 +12,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from lightning_a3c.viewing.report import after_training, caption, headline, write_report
+from lightning_a3c.viewing.report import after_training, caption, headline, write_comparison, write_report
 from lightning_a3c.viewing.runs import Run, UnreadableRun, read_run
 
 QUIET = ("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking")
@@ -63,6 +63,29 @@ def test_a_browser_shows_every_figure_and_the_video_from_one_file(
         "num_workers: 1",
     ):
         assert fact in text
+    assert {url.split(":")[0] for url in requested(browser)} <= {"file", "data"}
+    assert browser.get_log("browser") == []
+
+
+def test_a_browser_shows_a_comparison_from_one_file(
+    browser: webdriver.Chrome, cartpole_run: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "<b>other"
+    shutil.copytree(cartpole_run, other)
+    config = other / "csv/version_0/config.yaml"
+    config.write_text(config.read_text().replace("lr: 0.001", "lr: '<script>document.title = 1</script>'"))
+    path = tmp_path / "comparison.html"
+    write_comparison([read_run(cartpole_run), read_run(other)], path)
+    requested(browser)
+    browser.get(path.as_uri())
+    assert browser.title == "Comparison of 2 runs"
+    figures = browser.find_elements(By.CSS_SELECTOR, ".figures img")
+    assert len(figures) == 8
+    assert all(browser.execute_script("return arguments[0].naturalWidth", figure) > 100 for figure in figures)
+    results, differing = browser.find_elements(By.TAG_NAME, "table")
+    assert len(results.find_elements(By.CSS_SELECTOR, "tbody tr")) == 2
+    assert "<b>other" in results.text
+    assert "optimizer.lr 0.001 <script>" in differing.text
     assert {url.split(":")[0] for url in requested(browser)} <= {"file", "data"}
     assert browser.get_log("browser") == []
 

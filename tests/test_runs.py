@@ -31,6 +31,20 @@ def test_a_real_run_is_read_with_what_describes_it(cartpole_run: Path) -> None:
     assert run.video == cartpole_run / "checkpoints/last.test.mp4"
 
 
+def test_a_validation_stands_in_the_row_of_the_update_before_it(tmp_path: Path) -> None:
+    rows = [("", 0, 1.0), (10, 49, ""), (20, 99, ""), ("", 99, 7.0), (30, 149, ""), ("", 180, 8.0)]
+    log(tmp_path, 0, *rows, header="env_steps,step,val/return_mean")
+    run = read_run(tmp_path)
+    assert run.column("env_steps").tolist() == [10, 20, 30]
+    assert run.column("val/return_mean").tolist()[1:] == [7, 8]
+    assert math.isnan(run.column("val/return_mean")[0])  # before training: no env steps yet
+
+
+def test_a_numbered_run_is_called_by_its_configuration_too(tmp_path: Path) -> None:
+    log(tmp_path / "pong/3", 0, (10, 1))
+    assert read_run(tmp_path / "pong/3").name == "pong/3"
+
+
 def test_one_version_can_be_read_by_itself(cartpole_run: Path) -> None:
     run = read_run(cartpole_run / "csv/version_0")
     assert len(run.column("env_steps")) == 24

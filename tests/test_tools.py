@@ -1,5 +1,6 @@
 """`plot`, `report` and `play` as users type them."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from lightning_a3c import A3CModule
 from lightning_a3c.__main__ import main
+from tests.small_runs import trainer
 
 
 def test_plot_writes_a_png_and_an_svg_and_says_where(
@@ -29,6 +32,24 @@ def test_plot_of_one_run_goes_into_its_folder(cartpole_run: Path, tmp_path: Path
     shutil.copytree(cartpole_run, folder)
     main(["plot", str(folder)])
     assert {path.name for path in folder.glob("curves.*")} == {"curves.png", "curves.svg"}
+
+
+def test_report_of_several_runs_shows_what_differs(
+    cartpole_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(cartpole_run, tmp_path / "other")
+    config = tmp_path / "other/csv/version_0/config.yaml"
+    config.write_text(config.read_text().replace("lr: 0.001", "lr: 0.004").replace("everything: 0", "everything: 7"))
+    monkeypatch.chdir(tmp_path)
+    main(["report", str(cartpole_run), "other"])
+    assert capsys.readouterr().out == "comparison.html\n"
+    page = (tmp_path / "comparison.html").read_text()
+    assert re.findall(r"<tr><th>(.*?)</th><td>(.*?)</td><td>(.*?)</td></tr>", page) == [
+        ("optimizer.lr", "0.001", "0.004")
+    ]
+    assert page.count("<img alt=") == 8
+    assert "<td>other</td><td>other</td><td>7</td>" in page
+    assert "test: mean and 95 % interval" in page
 
 
 class HasNoTime:
@@ -60,7 +81,7 @@ def test_play_records_instead_of_opening_a_window(cartpole_run: Path, tmp_path: 
     assert imageio_ffmpeg.count_frames_and_secs(tmp_path / "a.mp4")[0] > 1
 
 
-@pytest.mark.parametrize("command", [["plot"], ["report"]])
+@pytest.mark.parametrize("command", [["plot"], ["report"], ["export", "--to", "x"]])
 def test_a_folder_without_a_run_ends_in_one_line_and_writes_nothing(command: list[str], tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as stop:
         main([*command, str(tmp_path)])
@@ -92,9 +113,17 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
         main(["play", "--ckpt_path", str(tmp_path / "other.ckpt"), "--video", str(tmp_path / "a.mp4")])
 
 
+def test_a_checkpoint_that_names_no_environment_is_refused(tmp_path: Path) -> None:
+    training = trainer(tmp_path)
+    training.strategy.connect(A3CModule(observation_shape=(4,), num_actions=2))
+    training.save_checkpoint(tmp_path / "bare.ckpt")
+    with pytest.raises(SystemExit, match=r"bare.ckpt does not say which environment it plays; make the module with"):
+        main(["play", "--ckpt_path", str(tmp_path / "bare.ckpt"), "--video", str(tmp_path / "a.mp4")])
+
+
 def test_help_lists_all_commands(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["lightning-a3c", "--help"])
     with pytest.raises(SystemExit):
         main()
     text = capsys.readouterr().out
-    assert all(command in text for command in ("fit", "test", "predict", "plot", "report", "play"))
+    assert all(command in text for command in ("fit", "test", "predict", "plot", "report", "play", "export", "push"))

@@ -1,4 +1,4 @@
-"""The commands `lightning-a3c plot`, `report` and `play`. They know no Lightning command.
+"""The commands `lightning-a3c plot`, `report`, `play`, `export` and `push`. They know no Lightning command.
 
 Each imports what it needs when it runs, so that training does not load matplotlib and the like.
 """
@@ -9,14 +9,13 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from pickle import UnpicklingError
 
 from lightning_a3c.command_line.usage_errors import OneLineParser
 from lightning_a3c.system.files import atomic_write, refusal, require_checkpoint
 
 
 def plot(args: list[str]) -> None:
-    """Draw returns and total loss of one or several runs."""
+    """Draw returns and total loss of one or several runs; seeds of one configuration as their mean with an interval."""
     from lightning_a3c.viewing.plots import X_AXES, return_and_loss
     from lightning_a3c.viewing.runs import read_run
 
@@ -36,25 +35,29 @@ def plot(args: list[str]) -> None:
 
 
 def report(args: list[str]) -> None:
-    """Write a run's report as one HTML file that opens from disk."""
-    from lightning_a3c.viewing.report import write_report
+    """Write a run's report, or a comparison of several runs, as one HTML file that opens from disk."""
+    from lightning_a3c.viewing.report import write_comparison, write_report
     from lightning_a3c.viewing.runs import read_run
 
     parser = OneLineParser("lightning-a3c report", description=report.__doc__)
-    parser.add_argument("run", metavar="RUN", help="folder of a run, such as runs/pong_data")
-    parser.add_argument("--output", help="HTML file to write; default: report.html in the run's folder")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run, such as runs/pong_data")
+    parser.add_argument(
+        "--output", help="HTML file to write; default: report.html in a single run's folder, otherwise comparison.html"
+    )
     options = parser.parse_args(args)
-    run = read_run(options.run)
-    path = Path(options.output or run.folder / "report.html")
-    write_report(run, path)
+    runs = [read_run(folder) for folder in options.runs]
+    path = Path(options.output or (runs[0].folder / "report.html" if len(runs) == 1 else "comparison.html"))
+    if len(runs) == 1:
+        write_report(runs[0], path)
+    else:
+        write_comparison(runs, path)
     print(path)
 
 
 def play(args: list[str]) -> None:
     """Watch a checkpoint play in a window at real speed, or record it where there is no display."""
-    from lightning_a3c.environments.task import env_config_of
-    from lightning_a3c.learning.module import A3CModule
     from lightning_a3c.rl.policies import NetworkPolicy
+    from lightning_a3c.sharing.export import load_module
     from lightning_a3c.viewing.playback import make_watched_env, play_episode
     from lightning_a3c.viewing.video import record_episode
 
@@ -74,11 +77,7 @@ def play(args: list[str]) -> None:
     require_checkpoint(options.ckpt_path)
     if options.video is None and not has_display():
         raise ValueError("there is no display to open a window on; record instead: --video FILE.mp4")
-    try:
-        module = A3CModule.load_from_checkpoint(options.ckpt_path, map_location="cpu", weights_only=True).eval()
-        config = env_config_of(module.hparams["task"])
-    except (KeyError, TypeError, UnpicklingError) as error:
-        raise ValueError(f"ckpt_path {options.ckpt_path} is not a checkpoint of this package: {error}") from error
+    module, config = load_module(options.ckpt_path)
     if options.video is not None:
         recording = record_episode(config, module.net, options.video, options.greedy, options.seed)
         print(recording)
@@ -93,6 +92,34 @@ def play(args: list[str]) -> None:
         env.close()
 
 
+def export(args: list[str]) -> None:
+    """Write an agent as a folder to share: weights, model card, configuration, video and ONNX."""
+    from lightning_a3c.sharing.export import export_policy, find_source
+
+    parser = OneLineParser("lightning-a3c export", description=export.__doc__)
+    parser.add_argument("source", metavar="RUN_OR_CKPT", help="a checkpoint, or a run's folder: its newest checkpoint")
+    parser.add_argument("--to", required=True, metavar="FOLDER", help="folder to make")
+    parser.add_argument("--video", action="store_true", help="record an episode if the run left no video of its test")
+    options = parser.parse_args(args)
+    source = find_source(options.source)
+    notes = export_policy(source, options.to, options.video)
+    print(f"{options.to}: the policy of {source.checkpoint}")
+    for note in notes:
+        print(note)
+
+
+def push(args: list[str]) -> None:
+    """Upload a folder of `export` to the Hugging Face Hub."""
+    from lightning_a3c.sharing.hub import push_folder
+
+    parser = OneLineParser("lightning-a3c push", description=push.__doc__)
+    parser.add_argument("folder", metavar="FOLDER", help="folder that export wrote")
+    parser.add_argument("--repo", required=True, metavar="USER/NAME", help="model repository, made if missing")
+    parser.add_argument("--private", action="store_true", help="make a new repository private")
+    options = parser.parse_args(args)
+    print(push_folder(options.folder, options.repo, options.private))
+
+
 def has_display() -> bool:
     """Whether SDL can open a window, judging by the environment variables."""
     return not sys.platform.startswith("linux") or any(
@@ -100,7 +127,13 @@ def has_display() -> bool:
     )
 
 
-COMMANDS: dict[str, Callable[[list[str]], None]] = {"plot": plot, "report": report, "play": play}
+COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "plot": plot,
+    "report": report,
+    "play": play,
+    "export": export,
+    "push": push,
+}
 
 
 def run(command: str, *args: str) -> None:

@@ -42,7 +42,7 @@ from lightning_a3c.environments.plain_spaces import plain_space
 from lightning_a3c.environments.registry import spec_of
 from lightning_a3c.environments.spaces import UnsupportedSpace, action_family
 
-_NOT_KEPT = "not kept: "  # begins the text that replaces a value which checkpoints cannot hold
+NOT_KEPT = "not kept: "  # begins the text that replaces a value which checkpoints cannot hold
 SPACES = ("observation_space", "action_space")
 """Fields of a task that the others describe too, in shorter form; not printed."""
 _WIDEST_BOUND = 65_535  # environments write wider bounds for "any value"
@@ -277,13 +277,13 @@ def _plain_values(value: Any) -> Any:
         return type(value)(map(_plain_values, value))
     if value is None or type(value) in (bool, int, float, str) or type(value).__module__ == "torch":
         return value
-    return f"{_NOT_KEPT}{value!r}"
+    return f"{NOT_KEPT}{value!r}"
 
 
 def _first_not_kept(value: Any) -> str:
     """The first value that `_plain_values` replaced by text, as that text without the mark; empty if there is none."""
     if isinstance(value, str):
-        return value.removeprefix(_NOT_KEPT) if value.startswith(_NOT_KEPT) else ""
+        return value.removeprefix(NOT_KEPT) if value.startswith(NOT_KEPT) else ""
     items = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
     return next(filter(None, map(_first_not_kept, items)), "")
 

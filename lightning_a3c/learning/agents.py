@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from lightning_a3c.learning.task_following import TaskDict, observation_bounds, with_bounds_of
+from lightning_a3c.learning.tasks import TaskDict, observation_bounds, with_bounds_of
 from lightning_a3c.rl.action_spec import ActionSpec, DiscreteSpec, action_spec
 from lightning_a3c.rl.action_spec_checks import own_action_spec
 from lightning_a3c.rl.agent_network import AgentNetwork, ObservationPart

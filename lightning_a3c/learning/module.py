@@ -35,13 +35,8 @@ from lightning_a3c.learning.progress import Progress
 from lightning_a3c.learning.restoring import require_same_agent, task_of
 from lightning_a3c.learning.schedules import EpochSchedules, schedule_config, step_counting_schedules, step_schedule
 from lightning_a3c.learning.summary import EpisodeSummary
-from lightning_a3c.learning.task_following import (
-    TaskDict,
-    count_anew,
-    observation_bounds,
-    require_same_spaces,
-    task_changes,
-)
+from lightning_a3c.learning.task_following import count_anew, require_same_spaces, task_changes
+from lightning_a3c.learning.tasks import TaskDict, observation_bounds
 from lightning_a3c.learning.trainer_checks import validate_fit, validate_trainer
 from lightning_a3c.learning.update_log import OF_EPISODES, EpisodeMetricGuard, UpdateLog
 from lightning_a3c.rl.action_spec import ActionSpec, DiscreteSpec, is_continuous
@@ -162,6 +157,7 @@ class A3CModule(pl.LightningModule):
         options = AgentOptions(
             normalize_observations, normalize_rewards, squash_actions, log_std == "head", initial_log_std, action_spec
         )
+        self.agent_options = options
         self.net = build_agent(observation_shape, num_actions, task, network, options)
         if orthogonal:
             orthogonal_init(inner_net(self.net))

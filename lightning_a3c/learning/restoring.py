@@ -7,7 +7,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from lightning_a3c.learning.task_following import TaskDict, as_in_files, task_spaces
+from lightning_a3c.learning.task_following import as_in_files, task_spaces
+from lightning_a3c.learning.tasks import TaskDict
 
 
 class CheckpointMismatch(ValueError):

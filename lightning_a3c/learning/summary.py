@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torchmetrics import CatMetric
+
+from lightning_a3c.learning.intervals import bootstrap_bounds
 
 
 def summarize(values: Tensor) -> dict[str, Tensor]:
@@ -21,9 +22,7 @@ def summarize(values: Tensor) -> dict[str, Tensor]:
 
 def bootstrap_interval(values: Tensor, resamplings: int = 1000) -> tuple[float, float]:
     """95 % percentile bootstrap interval of the mean of float32 [n]; equal values give equal intervals."""
-    sample = values.cpu().double().numpy()
-    indices = np.random.default_rng(0).integers(len(sample), size=(resamplings, len(sample)))
-    low, high = np.percentile(sample[indices].mean(axis=1), (2.5, 97.5))
+    low, high = bootstrap_bounds(values.cpu().double().numpy(), resamplings)
     return float(low), float(high)
 
 

@@ -1,11 +1,10 @@
-"""How a module follows the task that the data module plays: its spaces, its bounds, and what counts as one run.
+"""How a module follows the task that the data module plays: its spaces, and what counts as one run.
 
-Tasks travel as `Task.to_dict` gives them, the form that checkpoints keep. Knows no environment.
+Knows no environment.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,11 +12,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_utilities.core.rank_zero import rank_zero_warn
 
 from lightning_a3c.learning.progress import Progress
-from lightning_a3c.rl.networks import Bounds
-
-TaskDict = dict[str, Any]
-
-_BOUNDS = ("observation_low", "observation_high")  # absent from checkpoints made before tasks had them
+from lightning_a3c.learning.tasks import BOUNDS, TaskDict
 
 
 def task_spaces(task: TaskDict) -> dict[str, Any]:
@@ -44,27 +39,13 @@ def require_same_spaces(hparams: Mapping[str, Any], task: TaskDict) -> None:
         )
 
 
-def observation_bounds(task: TaskDict | None) -> Bounds | None:
-    """The bounds that all elements share: infinite if they share none, None if the task does not say."""
-    if task is None or not all(name in task for name in _BOUNDS):
-        return None
-    low, high = (task[name] for name in _BOUNDS)
-    return (-math.inf, math.inf) if low is None or high is None else (low, high)
-
-
-def with_bounds_of(task: TaskDict, other: TaskDict | None) -> TaskDict:
-    """`task` with the observation bounds of `other`, which may have none."""
-    bounds = {name: value for name, value in (other or {}).items() if name in _BOUNDS}
-    return {name: value for name, value in task.items() if name not in _BOUNDS} | bounds
-
-
 def task_changes(before: TaskDict, now: TaskDict, with_bounds: bool = False) -> list[str]:
     """The names of the fields that both tasks have and in which they differ."""
     return [
         name
         for name in now
         if name in before
-        and (with_bounds or name not in _BOUNDS)
+        and (with_bounds or name not in BOUNDS)
         and as_in_files(before[name]) != as_in_files(now[name])
     ]
 

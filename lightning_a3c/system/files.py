@@ -49,6 +49,36 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
+@contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """Give a temporary folder that becomes `path` at the end; if the block raises, nothing stays.
+
+    An empty folder at `path` is kept, and gets the files.
+
+    Raises:
+        NotWritable: `path` exists and is not an empty folder, or cannot be written.
+    """
+    path = Path(path)
+    is_there = path.exists() or path.is_symlink()
+    if is_there and (not path.is_dir() or any(path.iterdir())):
+        raise NotWritable(f"{path} already exists and is not an empty folder; choose another place")
+    partial = (path if is_there else path.absolute().parent) / f".{path.name or 'folder'}.partial-{os.getpid()}"
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        if is_there:
+            for file in sorted(partial.iterdir()):
+                file.rename(path / file.name)
+        else:
+            partial.rename(path)
+    except OSError as error:
+        if isinstance(error, NotWritable):
+            raise
+        raise NotWritable(f"cannot write {path}: {_reason(error, path.parent)}; choose another place") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
 def _reason(error: OSError, folder: Path) -> str:
     """Why a file could not be written to `folder`, in one line. Programs such as ffmpeg do not always say."""
     if error.strerror:

@@ -1,20 +1,23 @@
-"""The report of a run: one HTML file without network access, scripts or other files. Knows no trainer."""
+"""The report of a run or several: one HTML file without network access, scripts or other files. Knows no trainer."""
 
 from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template, UndefinedError
 
 from lightning_a3c.learning.progress import WINDOW
 from lightning_a3c.system.files import atomic_write
-from lightning_a3c.viewing.plots import report_figures, to_svg
+from lightning_a3c.viewing.comparing import SEED, differences, grouped
+from lightning_a3c.viewing.plots import comparison_figures, report_figures, to_svg
 from lightning_a3c.viewing.runs import Run, UnreadableRun
 
 
@@ -72,12 +75,9 @@ def write_report(run: Run, path: str | Path) -> None:
         UnreadableRun: a file of the run is damaged.
     """
     results, video = run.test_results, run.video
-    environment = Environment(
-        loader=PackageLoader("lightning_a3c.viewing", "."), autoescape=True, undefined=StrictUndefined
-    )
     figures = {title: _data_uri("image/svg+xml", to_svg(figure)) for title, figure in report_figures(run).items()}
     try:
-        page = environment.get_template("report.html").render(
+        page = _template("report.html").render(
             name=run.name,
             headline=headline(run),
             figures=figures,
@@ -93,6 +93,60 @@ def write_report(run: Run, path: str | Path) -> None:
         raise UnreadableRun(f"a test's results in {run.folder} are incomplete: {error}; test again") from error
     with atomic_write(path) as partial:
         partial.write_text(page)
+
+
+def write_comparison(runs: Sequence[Run], path: str | Path) -> None:
+    """Write one page on several runs to `path`, replacing any earlier file: results, what differs, curves.
+
+    Raises:
+        NotWritable: `path` cannot be written.
+        UnreadableRun: a file of a run is damaged, or seeds of one configuration share no part of the x-axis.
+    """
+    groups = grouped(runs)
+    rows = [_row(group.label, run) for group in groups for run in group.runs]
+    page = _template("comparison.html").render(
+        groups=groups,
+        rows=rows,
+        has_validation=any(row.validation is not None for row in rows),
+        has_tests=any(row.test is not None for row in rows),
+        differences=differences(groups),
+        figures={title: _data_uri("image/svg+xml", to_svg(each)) for title, each in comparison_figures(runs).items()},
+        version=version("lightning-a3c"),
+    )
+    with atomic_write(path) as partial:
+        partial.write_text(page)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run of a comparison."""
+
+    group: str
+    name: str
+    seed: str
+    headline: Headline
+    validation: float | None  # mean return of the last validation
+    test: dict[str, Any] | None
+
+
+def _row(group: str, run: Run) -> Row:
+    means = run.columns.get("val/return_mean", np.empty(0))
+    means = means[np.isfinite(means)]
+    seed = run.settings.get(SEED)
+    results = run.test_results
+    return Row(
+        group,
+        run.name,
+        "–" if seed is None else str(seed),
+        headline(run),
+        float(means[-1]) if len(means) else None,
+        results if results and "test/return_mean_low" in results else None,
+    )
+
+
+def _template(name: str) -> Template:
+    loader = PackageLoader("lightning_a3c.viewing", ".")
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined).get_template(name)
 
 
 def after_training(run: Run, env_steps: int) -> str:

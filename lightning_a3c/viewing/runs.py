@@ -20,6 +20,9 @@ _RESULTS = re.compile(r"(?:.+\.)?test\.json")
 _VIDEO = re.compile(r"(?:(?:.+\.)?test|update=\d+)\.mp4")
 _UNTRAINED = "untrained."
 
+VALIDATION = "val/"
+"""Begins the keys of a validation."""
+
 
 class UnreadableRun(ValueError):
     """A run folder lacks a requested file or key, or a file in it is damaged."""
@@ -32,6 +35,7 @@ class Run:
     Args:
         folder: the run's folder.
         columns: every logged key, float64 [rows], NaN where a row lacks it; only training rows, ordered by env steps.
+            A validation's values stand in the row of the last update logged before it.
         log_folder: the newest folder of the CSV logger, which also holds configuration and machine.
         first_version: version of the CSV logger with which the run began, or -1 without versions. Earlier versions
             belong to other runs.
@@ -44,8 +48,9 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The folder's name, also for a relative path such as `.`."""
-        return self.folder.resolve().name
+        """The folder's name, also for a relative path such as `.`; a number has the name of its parent before it."""
+        folder = self.folder.resolve()
+        return f"{folder.parent.name}/{folder.name}" if folder.name.isdigit() else folder.name
 
     def column(self, key: str) -> np.ndarray:
         """The values of a key; raises UnreadableRun if it was never logged."""
@@ -60,6 +65,11 @@ class Run:
         return path.read_text() if path.exists() else None
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """The configuration that the command line saved; empty if there is none."""
+        return _read_yaml(_latest(self.log_folder, "config.yaml"))
+
+    @property
     def machine(self) -> dict[str, Any] | None:
         """The machine of the run, as the command line saved it."""
         path = _latest(self.log_folder, "machine.json")
@@ -68,7 +78,7 @@ class Run:
     @property
     def solved_bound(self) -> float | None:
         """The bound of `StopWhenSolved` in the configuration."""
-        trainer = _read_yaml(_latest(self.log_folder, "config.yaml")).get("trainer")
+        trainer = self.settings.get("trainer")
         callbacks = trainer.get("callbacks") if isinstance(trainer, dict) else None
         for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
             if isinstance(callback, dict) and str(callback.get("class_path", "")).endswith(".StopWhenSolved"):
@@ -112,6 +122,11 @@ class Run:
         path = video.with_suffix(".json")
         results = _read_json(path) if path.exists() else None
         return results if isinstance(results, dict) and "env_steps_trained" in results else None
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The run's newest checkpoint."""
+        return self._newest(re.compile(r".+\.ckpt"))
 
     @property
     def video(self) -> Path | None:
@@ -197,7 +212,7 @@ def _is_fresh(log_folder: Path, columns: dict[str, np.ndarray], older: dict[str,
 
 
 def _read_csv(path: Path) -> dict[str, np.ndarray]:
-    """The columns of one file, reduced to the rows that have env steps."""
+    """The columns of one file, reduced to the rows that have env steps; see `Run` for validation."""
     with path.open(newline="") as file:
         reader = csv.reader(file)
         header = next(reader, [])
@@ -216,7 +231,19 @@ def _read_csv(path: Path) -> dict[str, np.ndarray]:
     columns = dict(zip(header, table.T, strict=True))
     env_steps = columns.get("env_steps", np.full(len(rows), np.nan))
     is_training = ~np.isnan(env_steps)
+    _place_validations(columns, is_training)
     return {"env_steps": env_steps[is_training]} | {key: column[is_training] for key, column in columns.items()}
+
+
+def _place_validations(columns: dict[str, np.ndarray], is_training: np.ndarray) -> None:
+    """Copy the values of a validation, which has a row without env steps, to the training row before it."""
+    rows = np.flatnonzero(is_training)
+    for key, column in columns.items():
+        if key.startswith(VALIDATION):
+            for row in np.flatnonzero(~is_training & ~np.isnan(column)):
+                before = rows[rows < row]
+                if len(before):
+                    column[before[-1]] = column[row]
 
 
 def _read_json(path: Path) -> Any:
