@@ -71,7 +71,7 @@ def register_specs(registry: PortableRegistry, own: EnvSpec) -> None:
 
 
 def _register_plugins() -> None:
-    """Register the environments of packages that declare them by the entry point `gymnasium.envs`, such as MinAtar's."""
+    """Register the environments that packages such as MinAtar declare by the entry point `gymnasium.envs`."""
     for plugin in entry_points(group="gymnasium.envs"):
         with suppress(Exception):  # another package's fault should not hide the message about the id
             register = plugin.load()
