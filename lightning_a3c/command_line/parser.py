@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from operator import attrgetter, methodcaller
 from typing import Any, NoReturn
@@ -42,13 +42,26 @@ class OneLineLightningParser(LightningArgumentParser):
         refuse(program, one_line(message, options, COMMANDS))
 
 
-def add_linked_arguments(parser: LightningArgumentParser, model: str) -> None:
-    """Add top-level options for network, optimizer and scheduler, and link the model to the data module's task.
+def add_run_arguments(parser: LightningArgumentParser) -> None:
+    """Add options of the run itself."""
+    parser.add_argument(
+        "--name",
+        type=str | None,
+        default=None,
+        help="the run's files go to runs/NAME/N, with the next free number N; default: the configuration's name, or "
+        "the environment's without one",
+    )
+    parser.add_argument(
+        "--seeds",
+        type=int | None,
+        default=None,
+        help="fit only: train so many runs one after the other, with seeds from --seed_everything on, and summarize "
+        "them; not in configuration files",
+    )
 
-    Args:
-        parser: the parser of a subcommand.
-        model: the key of the model's arguments.
-    """
+
+def add_spec_arguments(parser: LightningArgumentParser) -> None:
+    """Add top-level options for network, optimizer and scheduler."""
     parser.add_argument(
         "--network",
         type=NetworkFactory | None,
@@ -58,6 +71,15 @@ def add_linked_arguments(parser: LightningArgumentParser, model: str) -> None:
     parser.add_optimizer_args()
     parser.add_lr_scheduler_args()
     parser.set_defaults({"optimizer": DEFAULT_OPTIMIZER})
+
+
+def link_arguments(parser: LightningArgumentParser, model: str) -> None:
+    """Link the options of `add_spec_arguments` to the model, and the model to the data module's task.
+
+    Args:
+        parser: the parser of a subcommand.
+        model: the key of the model's arguments.
+    """
     for name in LINKED:
         parser.link_arguments(name, f"{model}.{name}", _plain_spec)
     for name in ("observation_shape", "num_actions"):
@@ -65,10 +87,17 @@ def add_linked_arguments(parser: LightningArgumentParser, model: str) -> None:
     parser.link_arguments("data.task", f"{model}.task", methodcaller("to_dict"), "instantiate")
 
 
-def require_seed(seed: bool | int | None) -> None:
-    """Refuse a seed that NumPy cannot use."""
+def require_run_arguments(config: Mapping[str, Any]) -> None:
+    """Refuse a seed that NumPy cannot use, a name that is no folder's, and `seeds` where it has no effect."""
+    seed, name = config["seed_everything"], config["name"]
     if not isinstance(seed, bool) and (seed is None or seed not in _SEEDS):
         refuse(PROGRAM, f"--seed_everything must be in 0 … {_SEEDS[-1]}, true (random) or false (unset), got {seed}")
+    if name is not None and (name in ("", ".", "..") or "/" in name):
+        refuse(PROGRAM, f"--name must be the name of a folder in runs, without a path, got {name!r}")
+    if config["seeds"] is not None:
+        refuse(
+            PROGRAM, f"seeds must be given on the command line of fit, as in `{PROGRAM} fit --seeds {config['seeds']}`"
+        )
 
 
 @contextmanager

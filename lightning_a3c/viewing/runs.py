@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import yaml
 
+from lightning_a3c.viewing.numbered_runs import numbered
+
 # CSVLogger's file, seen from a version_N folder, the logger's folder or the run's folder
 _PATTERNS = ("metrics.csv", "version_*/metrics.csv", "*/version_*/metrics.csv")
 _EARLIER = re.compile(r"earlier-\d+")  # folders to which `learning.earlier_runs` moves checkpoints
@@ -44,8 +46,9 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The folder's name, also for a relative path such as `.`."""
-        return self.folder.resolve().name
+        """The folder's name, also for a relative path such as `.`; `pong_data/1` for a numbered one."""
+        folder = self.folder.resolve()
+        return f"{folder.parent.name}/{folder.name}" if folder.name.isdecimal() else folder.name
 
     def column(self, key: str) -> np.ndarray:
         """The values of a key; raises UnreadableRun if it was never logged."""
@@ -60,6 +63,11 @@ class Run:
         return path.read_text() if path.exists() else None
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """The values in the configuration file that the command line saved; empty without one."""
+        return _read_yaml(_latest(self.log_folder, "config.yaml"))
+
+    @property
     def machine(self) -> dict[str, Any] | None:
         """The machine of the run, as the command line saved it."""
         path = _latest(self.log_folder, "machine.json")
@@ -68,7 +76,7 @@ class Run:
     @property
     def solved_bound(self) -> float | None:
         """The bound of `StopWhenSolved` in the configuration."""
-        trainer = _read_yaml(_latest(self.log_folder, "config.yaml")).get("trainer")
+        trainer = self.settings.get("trainer")
         callbacks = trainer.get("callbacks") if isinstance(trainer, dict) else None
         for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
             if isinstance(callback, dict) and str(callback.get("class_path", "")).endswith(".StopWhenSolved"):
@@ -146,7 +154,9 @@ class Run:
 
 
 def read_run(folder: str | Path) -> Run:
-    """Read the run in `folder`: a run's folder (`runs/pong_data`), or one `version_N` of its CSV logger.
+    """Read the run in `folder`: a run's folder (`runs/pong_data/1`), or one `version_N` of its CSV logger.
+
+    A folder that holds only numbered run folders (`runs/pong_data`) stands for the newest of them that has logs.
 
     A resumed run logs to a new version. This joins versions in order: each replaces the rows of earlier ones from its
     own first env step on. A version that started afresh replaces all of them.
@@ -157,6 +167,8 @@ def read_run(folder: str | Path) -> Run:
     folder = Path(folder)
     if not folder.is_dir():
         raise UnreadableRun(f"run {folder} is not a folder; name the one that holds the CSV logger's files")
+    if not has_logs(folder):
+        folder = next(filter(has_logs, reversed(numbered(folder))), folder)
     paths = [path for pattern in _PATTERNS for path in folder.glob(pattern)]
     paths.sort(key=lambda path: _version(path.parent))
     if not paths:
@@ -180,6 +192,11 @@ def read_run(folder: str | Path) -> Run:
     if not columns:
         raise UnreadableRun(f"run {folder} has logged no training yet (no env_steps in {paths[-1]})")
     return Run(folder, columns, log_folder, first_version)
+
+
+def has_logs(folder: Path) -> bool:
+    """Whether a run has logged to `folder`."""
+    return any(True for pattern in _PATTERNS for _ in folder.glob(pattern))
 
 
 def _is_fresh(log_folder: Path, columns: dict[str, np.ndarray], older: dict[str, np.ndarray]) -> bool:
