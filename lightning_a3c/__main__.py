@@ -43,10 +43,9 @@ def main(args: list[str] | None = None) -> None:
 
 def _run(args: list[str] | None) -> None:
     given = sys.argv[1:] if args is None else args
-    if given in ([], ["-h"], ["--help"]):
-        return print(overview())
-    if given == ["--version"]:
-        return print(f"{PROGRAM} {__version__}")
+    if given in (["-h"], ["--help"], ["--version"]):
+        print(f"{PROGRAM} {__version__}" if given == ["--version"] else overview(), flush=True)
+        raise SystemExit
     require_command(given)
     if given[0] in tools.COMMANDS:
         return tools.run(*given)

@@ -97,4 +97,4 @@ def test_help_lists_all_commands(capsys: pytest.CaptureFixture[str], monkeypatch
     with pytest.raises(SystemExit):
         main()
     text = capsys.readouterr().out
-    assert all(command in text for command in ("fit", "test", "predict", "plot", "report", "play"))
+    assert all(command in text for command in ("fit", "test", "predict", "plot", "report", "play", "runs", "configs"))

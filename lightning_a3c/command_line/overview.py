@@ -43,7 +43,9 @@ def overview() -> str:
 
 
 def require_command(args: Sequence[str]) -> None:
-    """End the process with one line if `args` begin with a word that is no command."""
-    if args and not args[0].startswith("-") and args[0] not in EXAMPLES:
+    """End the process with one line if `args` are empty or begin with a word that is no command."""
+    if not args:
+        refuse(PROGRAM, "name a command")
+    if not args[0].startswith("-") and args[0] not in EXAMPLES:
         choices = ", ".join(EXAMPLES)
         refuse(PROGRAM, f"command must be one of {choices}, got {args[0]!r}{did_you_mean(args[0], EXAMPLES)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from operator import attrgetter, methodcaller
@@ -18,6 +19,7 @@ from lightning_a3c.rl.networks import NetworkFactory
 LINKED = ("network", "optimizer", "lr_scheduler")
 """Arguments of the model that stand at the top level of a config."""
 
+_MAX_CLASSES_IN_HELP = 16
 _SEEDS = range(2**32)  # NumPy's range
 
 
@@ -30,6 +32,10 @@ class OneLineLightningParser(LightningArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **({"allow_abbrev": False} | kwargs))
 
+    def format_help(self) -> str:
+        """The help without long lists of classes: all of torch's modules could be a network."""
+        return re.sub(r",\s+known\s+subclasses:([^)]*)(?=\))", _unless_long, str(super().format_help()))
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         if not self.exit_on_error or os.environ.get("JSONARGPARSE_DEBUG"):
             super().error(message, ex)
@@ -40,6 +46,10 @@ class OneLineLightningParser(LightningArgumentParser):
             message = "name a command"
         options = [*parser.get_defaults().keys(), "config", "print_config", "help"]
         refuse(program, one_line(message, options, COMMANDS))
+
+
+def _unless_long(found: re.Match[str]) -> str:
+    return found[0] if found[1].count(",") < _MAX_CLASSES_IN_HELP else ""
 
 
 def add_run_arguments(parser: LightningArgumentParser) -> None:

@@ -8,13 +8,18 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import TYPE_CHECKING
 
 from lightning_a3c.command_line.shipped_configs import shipped_configs, summary
 from lightning_a3c.command_line.usage_errors import OneLineParser, did_you_mean
 from lightning_a3c.system.files import atomic_write, refusal, require_checkpoint
 from lightning_a3c.viewing.numbered_runs import CHECKPOINTS, ROOT, newest_checkpoint, run_folder_of
+
+if TYPE_CHECKING:
+    from lightning_a3c.learning.module import A3CModule
 
 
 def plot(args: list[str]) -> None:
@@ -55,7 +60,6 @@ def report(args: list[str]) -> None:
 def play(args: list[str]) -> None:
     """Watch a checkpoint play in a window at real speed, or record it where there is no display."""
     from lightning_a3c.environments.task import env_config_of
-    from lightning_a3c.learning.module import A3CModule
     from lightning_a3c.rl.policies import NetworkPolicy
     from lightning_a3c.viewing.playback import make_watched_env, play_episode
     from lightning_a3c.viewing.video import record_episode
@@ -80,8 +84,10 @@ def play(args: list[str]) -> None:
     if options.video is None and not has_display():
         raise ValueError("there is no display to open a window on; record instead: --video FILE.mp4")
     try:
-        module = A3CModule.load_from_checkpoint(options.ckpt_path, map_location="cpu", weights_only=True).eval()
+        module = _module(options.ckpt_path).eval()
         config = env_config_of(module.hparams["task"])
+    except ImportError as error:
+        raise ValueError(f"ckpt_path {options.ckpt_path} needs your code: {error}; run play in its folder") from error
     except (KeyError, TypeError, UnpicklingError) as error:
         raise ValueError(f"ckpt_path {options.ckpt_path} is not a checkpoint of this package: {error}") from error
     if options.video is not None:
@@ -138,6 +144,18 @@ def configs(args: list[str]) -> None:
 
 
 _RUN_HELP = "folder of a run, such as runs/pong_data/1; runs/pong_data is its newest run, last the newest of all"
+
+
+def _module(checkpoint: str | Path) -> A3CModule:
+    """The module in a checkpoint. Its class is imported, as its network's is."""
+    import torch
+
+    from lightning_a3c.learning.module import A3CModule
+
+    found = torch.load(checkpoint, map_location="meta", weights_only=True)["hyper_parameters"].get("_class_path")
+    if found is not None:
+        import_module(found.rpartition(".")[0])  # Lightning takes imported classes only
+    return A3CModule.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
 
 
 def _run_folder(name: str) -> Path:
