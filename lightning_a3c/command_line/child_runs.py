@@ -71,6 +71,13 @@ def run_fit(args: Sequence[str], report: Callable[[dict[str, Any]], bool] = lamb
                     return Outcome(128 + received[0] if received else code, **told)
 
 
+def check_fit(args: Sequence[str]) -> None:
+    """Let `fit` parse `args` without running; raises SystemExit if it refuses them, in its own line."""
+    command = [sys.executable, "-P", "-c", _START, "fit", *args, "--print_config"]
+    if code := subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
+        raise SystemExit(code)
+
+
 def _wait(process: subprocess.Popen[bytes]) -> int | None:
     """Wait a moment for the end of a process and return its exit code; None if it goes on."""
     try:

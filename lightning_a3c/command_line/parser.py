@@ -32,9 +32,9 @@ class OneLineLightningParser(LightningArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **({"allow_abbrev": False} | kwargs))
 
-    def format_help(self) -> str:
+    def format_help(self, *args: Any, **kwargs: Any) -> str:
         """The help without long lists of classes: all of torch's modules could be a network."""
-        return re.sub(r",\s+known\s+subclasses:([^)]*)(?=\))", _unless_long, str(super().format_help()))
+        return re.sub(r",\s+known\s+subclasses:([^)]*)(?=\))", _unless_long, str(super().format_help(*args, **kwargs)))
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         if not self.exit_on_error or os.environ.get("JSONARGPARSE_DEBUG"):

@@ -1,4 +1,4 @@
-"""The commands of `lightning-a3c` beside Lightning's: `plot`, `report`, `play`, `runs`, `configs`.
+"""The commands of `lightning-a3c` beside Lightning's: `plot`, `report`, `play`, `runs`, `configs`, `sweep`.
 
 Each imports what it needs when it runs, so that training does not load matplotlib and the like.
 """
@@ -121,6 +121,15 @@ def runs(args: list[str]) -> None:
         print(f"lightning-a3c runs: {message}", file=sys.stderr)
 
 
+def sweep(args: list[str]) -> None:
+    """Search good values of a configuration's options with Optuna; called again, it goes on."""
+    from lightning_a3c.command_line.sweep import read_sweep, run_sweep
+
+    parser = OneLineParser("lightning-a3c sweep", description=sweep.__doc__)
+    parser.add_argument("file", metavar="FILE.yaml", help="which options take which values; see the guide")
+    run_sweep(read_sweep(Path(parser.parse_args(args).file)))
+
+
 def configs(args: list[str]) -> None:
     """List the shipped configurations, or copy one to edit it."""
     parser = OneLineParser("lightning-a3c configs", description=configs.__doc__)
@@ -182,7 +191,7 @@ def has_display() -> bool:
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     **{"plot": plot, "report": report, "play": play},
-    **{"runs": runs, "configs": configs},
+    **{"runs": runs, "configs": configs, "sweep": sweep},
 }
 
 
