@@ -48,6 +48,15 @@ def test_what_is_wrong_in_a_sweeps_file_is_said_in_one_line(content: str, messag
     assert "\n" not in str(error.value)
 
 
+def test_the_file_that_the_guide_shows_is_read(tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[1] / "docs/guide.md").read_text()
+    (tmp_path / "tune.yaml").write_text(guide.split('```text title="tune.yaml"\n')[1].split("```")[0])
+    sweep = read_sweep(tmp_path / "tune.yaml")
+    assert (sweep.name, sweep.config, sweep.trials, sweep.prune_every) == ("tune", "cartpole_data", 30, 20000)
+    assert sweep.options == {"trainer.max_time": "00:00:02:00"}
+    assert [*sweep.search] == ["optimizer.init_args.lr", "data.n_steps", "model.entropy_weight"]
+
+
 def test_the_values_of_a_trial_become_arguments_after_the_fixed_ones() -> None:
     sweep = Sweep("s", {"data.n_steps": RANGE}, "pong", options={"data.synchronous": True, "network": None})
     assert sweep.arguments({"data.n_steps": 3}) == [

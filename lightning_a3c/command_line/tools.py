@@ -127,7 +127,10 @@ def sweep(args: list[str]) -> None:
 
     parser = OneLineParser("lightning-a3c sweep", description=sweep.__doc__)
     parser.add_argument("file", metavar="FILE.yaml", help="which options take which values; see the guide")
-    run_sweep(read_sweep(Path(parser.parse_args(args).file)))
+    path = Path(parser.parse_args(args).file)
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}")
+    run_sweep(read_sweep(path))
 
 
 def configs(args: list[str]) -> None:
