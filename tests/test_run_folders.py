@@ -1,6 +1,7 @@
 """What a run of the command line leaves where, with real runs."""
 
 import fcntl
+import importlib.util
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ import pytest
 import torch
 import yaml
 
+from lightning_a3c.command_line.overview import EXAMPLES
 from tests.command_line import Done, lightning_a3c
 
 SMALL = ["--data.num_workers=0", "--data.env.num_envs=2", "--data.micro_batch_size=8", "--data.batch_size=8"]
@@ -195,3 +197,14 @@ def test_a_signal_ends_all_seeds_and_the_run_under_way_leaves_a_checkpoint(tmp_p
     assert "run 1 of 3" in output
     assert "run 2 of 3" not in output
     assert [path.name for path in tmp_path.glob("runs/CartPole-v1/*")] == ["1"]
+
+
+def test_completion_knows_all_commands_or_names_the_package_it_needs(tmp_path: Path) -> None:
+    done = lightning_a3c("--print_completion", "shtab-bash", folder=tmp_path)
+    if importlib.util.find_spec("shtab") is None:
+        assert "--print_completion needs shtab: pip install 'lightning-a3c[completion]'" in done.stderr
+        return
+    assert done.returncode == 0, done.stderr
+    (commands,) = re.findall(r"^_shtab_lightning_a3c_subparsers=\((.*)\)$", done.stdout, re.MULTILINE)
+    assert {command.strip("'") for command in commands.split()} == EXAMPLES.keys()
+    assert "--data.n_steps" in done.stdout

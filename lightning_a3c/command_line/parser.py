@@ -32,6 +32,11 @@ class OneLineLightningParser(LightningArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **({"allow_abbrev": False} | kwargs))
 
+    def add_subcommands(self, *args: Any, **kwargs: Any) -> Any:
+        self.commands = super().add_subcommands(*args, **kwargs)
+        """What commands can be added to; only on a parser that has some."""
+        return self.commands
+
     def format_help(self, *args: Any, **kwargs: Any) -> str:
         """The help without long lists of classes: all of torch's modules could be a network."""
         return re.sub(r",\s+known\s+subclasses:([^)]*)(?=\))", _unless_long, str(super().format_help(*args, **kwargs)))
@@ -72,12 +77,13 @@ def add_run_arguments(parser: LightningArgumentParser) -> None:
 
 def add_spec_arguments(parser: LightningArgumentParser) -> None:
     """Add top-level options for network, optimizer and scheduler."""
-    parser.add_argument(
+    network: Any = parser.add_argument(
         "--network",
         type=NetworkFactory | None,
         default=None,
         help="built from the observation shape and the number of actions; the default depends on the shape",
     )
+    network.complete = {}  # for shtab: minutes would go into all options of all of torch's modules
     parser.add_optimizer_args()
     parser.add_lr_scheduler_args()
     parser.set_defaults({"optimizer": DEFAULT_OPTIMIZER})

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -19,6 +20,7 @@ from lightning_a3c.collection.shared_tensors import NoFreeSharedMemory
 from lightning_a3c.command_line.child_runs import FEED
 from lightning_a3c.command_line.cli import A3CCLI
 from lightning_a3c.command_line.overview import EXAMPLES
+from lightning_a3c.command_line.parser import OneLineLightningParser
 from lightning_a3c.command_line.run_feed import RunFeed
 from lightning_a3c.command_line.usage_errors import PROGRAM
 from lightning_a3c.learning.checkpoints import NotACheckpoint
@@ -47,6 +49,8 @@ def run(args: list[str] | None) -> None:
     set_parsing_settings(add_print_completion_argument=True)
     commands = A3CCLI.subcommands()
     given = sys.argv[1:] if args is None else args
+    if given[0].startswith("--print_completion") and find_spec("shtab") is None:
+        raise SystemExit(f"{PROGRAM}: --print_completion needs shtab: pip install 'lightning-a3c[completion]'")
     if given[0] in commands:
         commands = {given[0]: commands[given[0]]}  # the parsers of the others would take seconds
     try:
@@ -93,6 +97,14 @@ class _CLI(A3CCLI):
         self._commands = commands
         self._feed = feed
         super().__init__(**options)
+
+    def setup_parser(self, *args: Any, **kwargs: Any) -> None:
+        super().setup_parser(*args, **kwargs)
+        if len(self._commands) > 1:  # no command is run, but completed
+            assert isinstance(self.parser, OneLineLightningParser)
+            for name, (purpose, _) in EXAMPLES.items():
+                if name not in self._commands:
+                    self.parser.commands.add_subcommand(name, OneLineLightningParser(), help=purpose)
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         return self._commands
