@@ -69,6 +69,7 @@ def fit(
     *,
     bf16: bool = False,
     accelerator: str = "cpu",
+    network: Any = None,
 ) -> None:
     """Train until `after_update` returns true; with `bf16` a learner that differentiates does so in bfloat16."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
@@ -89,5 +90,5 @@ def fit(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    module = A3CModule.for_data(data, mode="gradient" if workers_learn else "data")
+    module = A3CModule.for_data(data, network=network, mode="gradient" if workers_learn else "data")
     trainer.fit(module, datamodule=data)

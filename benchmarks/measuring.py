@@ -130,6 +130,7 @@ def run_parts(
     net = AtariA2C(task.observation_shape, task.num_actions)
     acting_net = copy.deepcopy(net).to(worker_device, torch.bfloat16 if bf16 else torch.float32)
     policy = NetworkPolicy(acting_net)
+    memory = policy.memory(num_envs)
     env = make_vector_env(config)
     env.reset(seed=0)
     actions = torch.randint(task.num_actions, (num_envs,)).numpy()
@@ -137,7 +138,7 @@ def run_parts(
 
     def act() -> None:
         with torch.autocast(worker_device, torch.bfloat16, enabled=bf16):
-            policy(seen)
+            policy(seen, memory)
 
     def step() -> None:
         env.step(actions)
@@ -155,7 +156,7 @@ def run_parts(
     if DEVICES[accelerator] != worker_device:
         repeats["learning in a worker"] = _update(copy.deepcopy(net), task, worker_device, bf16), BATCH_SIZE
     with prefer_onednn(torch.device("cpu")):
-        return {part: _rate(repeat, steps, seconds / 6) for part, (repeat, steps) in repeats.items()}
+        return {part: rate_of(repeat, steps, seconds / 6) for part, (repeat, steps) in repeats.items()}
 
 
 def run_parts_on_all_cores(seconds: float, **changes: Any) -> dict[str, float]:
@@ -193,7 +194,7 @@ def _update(net: Any, task: Any, device: str, bf16: bool) -> Callable[[], None]:
     return update
 
 
-def _rate(repeat: Callable[[], object], steps: int, seconds: float) -> float:
+def rate_of(repeat: Callable[[], object], steps: int, seconds: float) -> float:
     window, done = Window(seconds), 0
     while not window.tick(done):
         repeat()

@@ -19,6 +19,9 @@ from gymnasium import spaces
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 from torch import Tensor
 
+from lightning_a3c.rl.memory import Memory
+from lightning_a3c.rl.policies import Decision
+
 Ending = Literal["terminated", "truncated", "both"]
 
 
@@ -245,11 +248,17 @@ class Masked(gymnasium.Env[np.ndarray, int]):
 class NumberPolicy:
     """Values a state at the number it shows, and acts with that number's parity."""
 
-    def __call__(self, observations: Tensor) -> tuple[Tensor, Tensor]:
-        return observations[:, 0].long() % 2, self.values(observations)
+    state_size = 0
 
-    def values(self, observations: Tensor) -> Tensor:
+    def __call__(self, observations: Tensor, memory: Memory) -> Decision:
+        actions = observations[:, 0].long() % 2
+        return Decision(actions, self.values(observations, memory), observations[:, :1], memory.state)
+
+    def values(self, observations: Tensor, memory: Memory) -> Tensor:
         return observations[:, 0].clone()
+
+    def log_probs(self, parameters: Tensor, actions: Tensor) -> Tensor:
+        return -parameters[:, 0]
 
 
 for _id, _name in (

@@ -17,7 +17,10 @@ CONTEXT = multiprocessing.get_context("forkserver")
 def message(value: int) -> Message:
     return Message(
         Transitions(
-            torch.full((4, 3), value, dtype=torch.uint8), torch.full((4,), value), torch.full((4,), 0.5 + value)
+            torch.full((4, 3), value, dtype=torch.uint8),
+            torch.full((4,), value),
+            torch.full((4,), 0.5 + value),
+            torch.full((4,), -0.5 - value),
         ),
         RolloutStats(
             torch.tensor([value]),

@@ -67,6 +67,7 @@ def constant_payload(
         torch.full((len(transitions.actions), 4), float(number)),
         torch.full_like(transitions.actions, number),
         torch.full_like(transitions.returns, float(number)),
+        torch.full_like(transitions.log_probs, float(number)),
     )
 
 

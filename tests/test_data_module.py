@@ -58,11 +58,44 @@ def test_workers_share_room_for_two_updates(num_workers: int, micro_batch_size: 
         ({"num_workers": "4"}, "data.num_workers must be a whole number, got '4'"),
         ({"batch_size": 32.5}, r"data.batch_size must be a whole number, got 32.5"),
         ({"env": EnvConfig("CartPole-v1", num_envs=0)}, "env.num_envs must be >= 1, got 0"),
+        ({"gae_lambda": "0.9"}, "data.gae_lambda must be a number, got '0.9'"),
+        ({"discount": True}, "data.discount must be a number, got True"),
+        ({"synchronous": "no"}, "data.synchronous must be true or false, got 'no'"),
     ],
 )
 def test_bad_values_are_refused_before_any_process_starts(changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         data(**changes)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"num_envs": "4"}, "env.num_envs must be a whole number, got '4'"),
+        ({"observation_keys": "pos"}, r"env.observation_keys must be a list of names such as .*, got 'pos'"),
+        ({"observation_keys": []}, r"env.observation_keys must name at least one part, got \[\]; leave it out"),
+        ({"observation_keys": [1]}, r"env.observation_keys must be names, got \[1\]"),
+        (
+            {"wrappers": {"class_path": "gymnasium.wrappers.TimeLimit"}},
+            "env.wrappers must be a list of .*, got {'class",
+        ),
+        ({"kwargs": ["goal"]}, r"env.kwargs must be a dict such as .*, got \['goal'\]"),
+        ({"action_mask": True}, 'env.action_mask must be text such as "info", or null, got True'),
+        ({"clip_rewards": "yes"}, "env.clip_rewards must be true, false or null, got 'yes'"),
+        ({"atari": {"frame_skip": 4}}, "env.atari must be an AtariConfig, got {'frame_skip': 4}"),
+    ],
+)
+def test_fields_of_an_environment_with_a_wrong_type_are_refused(fields: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        EnvConfig("CartPole-v1", **fields)
+
+
+def test_a_window_that_synchronous_collection_cuts_short_is_told() -> None:
+    advice = r"data.n_steps 5 acts as 4: .* set data.n_steps to 4, or data.micro_batch_size to 20"
+    with pytest.warns(UserWarning, match=advice):  # micro-batches of 16 from 4 environments
+        data(n_steps=5, synchronous=True)
+    data(n_steps=4, synchronous=True)  # warnings are errors here
+    data(n_steps=5)
 
 
 def test_an_id_that_is_no_text_is_refused() -> None:

@@ -102,7 +102,8 @@ def test_the_identity_is_learned(kind: str, mode: str, tmp_path: Path) -> None:
 )
 def test_synchronous_runs_are_equal_and_resume_exactly(env: EnvConfig, mode: str, tmp_path: Path) -> None:
     def run(updates: int, ckpt_path: str | None = None) -> tuple[A3CModule, str]:
-        data = stream(env, synchronous=True, micro_batch_size=8, batch_size=16, updates_per_epoch=4, n_steps=2)
+        sizes = {"micro_batch_size": 8, "batch_size": 16, "updates_per_epoch": 4, "n_steps": 2}
+        data = stream(env, synchronous=True, discount=0.9, **sizes)
         module = agent(data, mode=mode, normalize_observations=True, normalize_rewards=True)
         trainer = fit(module, data, updates, tmp_path, ckpt_path, enable_checkpointing=False)
         trainer.save_checkpoint(tmp_path / f"{updates}.ckpt")
@@ -216,6 +217,11 @@ def test_wrappers_of_the_config_are_part_of_the_task(tmp_path: Path) -> None:
         ({"class_path": "gymnasium.wrappers.TimeLimt"}, "cannot be imported"),
         ({"class_path": "gymnasium.wrappers.TimeLimit", "init_args": {"steps": 3}}, "cannot be built with"),
         ("TimeLimit", "must be"),
+        (
+            {"class_path": "gymnasium.wrappers.TimeLimit", "init_arg": {}},
+            "has 'init_arg', which is neither",
+        ),
+        ({"class_path": "gymnasium.wrappers.TimeLimit", "init_args": [3]}, "init_args must be a dict of arguments"),
     ],
 )
 def test_a_wrapper_that_cannot_be_had_is_refused_by_its_place(wrapper: Any, reason: str) -> None:

@@ -108,7 +108,7 @@ def test_a_learner_on_the_cpu_pins_no_memory(mode: str) -> None:
 
 @pytest.mark.parametrize(
     ("make_payload", "travel"),
-    [(None, {"observations", "actions", "returns"}), (SendGradients(A2CLoss()), {"gradient"})],
+    [(None, {"observations", "actions", "returns", "log_probs"}), (SendGradients(A2CLoss()), {"gradient"})],
 )
 def test_only_what_is_computed_with_travels_to_the_learners_device(
     make_payload: MakePayload | None, travel: set[str]

@@ -34,7 +34,10 @@ def net() -> AtariA2C:
 def transitions() -> Transitions:
     torch.manual_seed(1)
     return Transitions(
-        torch.randint(0, 256, (16, 4, 84, 84), dtype=torch.uint8), torch.randint(0, 6, (16,)), torch.randn(16)
+        torch.randint(0, 256, (16, 4, 84, 84), dtype=torch.uint8),
+        torch.randint(0, 6, (16,)),
+        torch.randn(16),
+        torch.full((16,), -1.8),
     )
 
 
@@ -170,7 +173,7 @@ def test_parameters_the_loss_does_not_use_get_no_gradient() -> None:
             return self.policy(x), self.value(x).squeeze(1)
 
     module = Silent((2,), 2, network=Spare(), mode="gradient")
-    transitions = Transitions(torch.randn(4, 2), torch.zeros(4, dtype=torch.int64), torch.ones(4))
+    transitions = Transitions(torch.randn(4, 2), torch.zeros(4, dtype=torch.int64), torch.ones(4), -torch.ones(4))
     _, batch = module_and_batch(1.0)
     apply(GradientParallel(), module, batch._replace(payload=SendGradients(LOSS)(module.net, transitions, 0, 0)))
     assert module.net.policy.weight.grad is not None
@@ -308,7 +311,7 @@ def test_integers_among_the_parameters_have_no_place() -> None:
             return self.policy(x[:, self.order]), self.value(x).squeeze(1)
 
     module = Silent((2,), 2, network=Picks(), mode="gradient")
-    batch = Transitions(torch.randn(4, 2), torch.zeros(4, dtype=torch.int64), torch.ones(4))
+    batch = Transitions(torch.randn(4, 2), torch.zeros(4, dtype=torch.int64), torch.ones(4), -torch.ones(4))
     sent = SendGradients(LOSS)(module.net, batch, 0, 0)
     assert sent.gradient.shape == (1, 9)
     apply(GradientParallel(), module, module_and_batch(1.0)[1]._replace(payload=sent))

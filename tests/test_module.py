@@ -289,3 +289,21 @@ def test_a_schedule_that_ends_before_training_says_so_in_one_line() -> None:
     one_cycle = {"class_path": "torch.optim.lr_scheduler.OneCycleLR", "init_args": {"max_lr": 0.1, "total_steps": 2}}
     with pytest.raises(MisconfigurationException, match=r"lr_scheduler OneCycleLR cannot be stepped at update \d+"):
         trainer(max_steps=5).fit(A3CModule.for_data(stream, lr_scheduler=one_cycle), datamodule=stream)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"entropy_weight": "0.9"}, "entropy_weight must be a number, got '0.9'"),
+        ({"max_skipped_in_a_row": 2.5}, "max_skipped_in_a_row must be a whole number, got 2.5"),
+        ({"orthogonal": "no"}, "orthogonal must be true or false, got 'no'"),
+        (
+            {"optimizer": {"class_path": "torch.optim.Adam", "init_arg": {}}},
+            "optimizer has 'init_arg', which",
+        ),
+        ({"network": {"class_path": "lightning_a3c.MLP", "init_arg": {}}}, "network has 'init_arg', which"),
+    ],
+)
+def test_arguments_of_a_wrong_type_are_refused(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        A3CModule((4,), 2, **arguments)

@@ -158,7 +158,7 @@ def test_layers_without_weights_get_them_by_the_callers_chance() -> None:
     ],
 )
 def test_a_network_that_keeps_state_between_calls_is_refused(net: nn.Module, differed: str) -> None:
-    message = rf"{type(net).__name__} keeps state between calls .* differed in {differed}.*recurrent networks are not"
+    message = rf"{type(net).__name__} keeps state between calls .* differed in {differed}.*takes and returns its state"
     with pytest.raises(ValueError, match=message):
         A3CModule((4,), 2, network=net)
 

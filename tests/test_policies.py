@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_a3c import A3CModule
+from lightning_a3c.rl.memory import Memory
 from lightning_a3c.rl.policies import NetworkPolicy, choose_actions
 
 MASKS = [-math.inf, -1e9, torch.finfo(torch.float32).min]
@@ -45,7 +46,7 @@ def test_logits_that_are_no_distribution_are_told_with_network_and_place(
     greedy: bool, bad: list[float], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        NetworkPolicy(Fixed(*bad), greedy=greedy)(torch.zeros(3, 4))
+        NetworkPolicy(Fixed(*bad), greedy=greedy)(torch.zeros(3, 4), Memory.empty(3, 0))
 
 
 def test_the_place_named_is_that_of_the_first_bad_row() -> None:

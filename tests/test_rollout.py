@@ -12,6 +12,7 @@ from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from lightning_a3c.collection.rollout import Rollout, to_tensor
+from lightning_a3c.rl.policies import Decision
 from lightning_a3c.rl.types import Transitions
 from tests.scripted import Episode, NumberPolicy, ScriptedEnv
 
@@ -82,7 +83,7 @@ def test_transitions_can_be_put_where_they_are_needed(mode):
     elsewhere, _ = play([Episode((1, 2, 3, 4, 5, 6))], mode=mode, n_steps=2).collect(4, 1)
     place = Transitions(*(torch.full_like(tensor, 99) for tensor in elsewhere))
     there, _ = play([Episode((1, 2, 3, 4, 5, 6))], mode=mode, n_steps=2).collect(4, 1, place)
-    assert all(tensor is own for tensor, own in zip(there, place, strict=True))
+    assert all(getattr(there, name) is getattr(place, name) for name in ("observations", "actions", "returns"))
     assert targets(place) == targets(elsewhere)
 
 
@@ -240,10 +241,10 @@ class ChangingPolicy(NumberPolicy):
 
     version = 0
 
-    def __call__(self, observations):
+    def __call__(self, observations, memory):
         self.version += 1
-        actions, values = super().__call__(observations)
-        return actions, values + 1000 * self.version
+        decision = super().__call__(observations, memory)
+        return decision._replace(values=decision.values + 1000 * self.version)
 
 
 def test_stats_name_the_version_that_chose_the_oldest_action_though_versions_change_in_collect(mode):
@@ -305,19 +306,20 @@ def test_observations_are_copies_of_a_buffer_that_the_environment_reuses(mode):
 
 def test_collected_tensors_have_the_types_that_the_learner_expects(mode):
     transitions, stats = play([Episode((1, 2))], mode=mode, n_steps=2).collect(3, 1)
-    assert [tensor.dtype for tensor in transitions] == [torch.float32, torch.int64, torch.float32]
+    assert [tensor.dtype for tensor in transitions] == [torch.float32, torch.int64, torch.float32, torch.float32]
     kinds = [torch.int64, torch.int64, torch.float32, torch.int64, torch.float32, torch.float32]
     assert [tensor.dtype for tensor in stats] == kinds
-    assert [tuple(tensor.shape) for tensor in transitions] == [(3, 1), (3,), (3,)]
+    assert [tuple(tensor.shape) for tensor in transitions] == [(3, 1), (3,), (3,), (3,)]
 
 
 @pytest.mark.parametrize("mode", [SAME_STEP, NEXT_STEP], ids=["same_step", "next_step"])
 def test_truncated_game_of_the_native_atari_environment_bootstraps_from_final_observation(mode):
-    class MeanPixel:
-        def __call__(self, observations):
-            return torch.zeros(len(observations), dtype=torch.int64), self.values(observations)
+    class MeanPixel(NumberPolicy):
+        def __call__(self, observations, memory):
+            actions = torch.zeros(len(observations), dtype=torch.int64)
+            return Decision(actions, self.values(observations, memory), actions[:, None], memory.state)
 
-        def values(self, observations):
+        def values(self, observations, memory):
             return observations.float().mean(dim=(1, 2, 3))
 
     env = AtariVectorEnv(

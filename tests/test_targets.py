@@ -1,5 +1,6 @@
 """Return targets, worked by hand and against literal definitions."""
 
+import math
 import random
 
 import pytest
@@ -8,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from lightning_a3c.rl.targets import gae_returns, n_step_returns
+from lightning_a3c.rl.targets import (
+    VTraceConfig,
+    gae_returns,
+    lambda_returns,
+    n_step_returns,
+    vtrace_targets,
+)
 
 
 def returns(rewards, not_done, bootstrap, discount):
@@ -156,3 +163,99 @@ def test_gae_shapes_that_do_not_fit_are_named():
     window = torch.zeros(3, 2)
     with pytest.raises(ValueError, match=r"values \(3,\) and bootstrap \(2,\) do not fit"):
         gae_returns(window, window, torch.zeros(3), torch.zeros(2), 0.9, 0.9)
+
+
+def literal_vtrace(log_ratios, rewards, discounts, values, bootstrap, config):
+    """Espeholt et al. 2018, equation 1, term by term, for one environment."""
+    length = len(rewards)
+    following = [*values[1:], bootstrap]
+    ratios = [math.exp(ratio) for ratio in log_ratios]
+    rho = [min(config.rho_bar, ratio) for ratio in ratios]
+    c = [config.trace_lambda * min(config.c_bar, ratio) for ratio in ratios]
+    targets = []
+    for start in range(length):
+        total = values[start]
+        for step in range(start, length):
+            weight = math.prod(discounts[k] * c[k] for k in range(start, step))
+            total += weight * rho[step] * (rewards[step] + discounts[step] * following[step] - values[step])
+        targets.append(total)
+    after = [*targets[1:], bootstrap]
+    advantages = [rho[k] * (rewards[k] + discounts[k] * after[k] - values[k]) for k in range(length)]
+    return targets, advantages
+
+
+def column(numbers):
+    return torch.tensor(numbers, dtype=torch.float64).unsqueeze(1)
+
+
+def vtrace(log_ratios, rewards, discounts, values, bootstrap, config):
+    last = torch.tensor([bootstrap], dtype=torch.float64)
+    found = vtrace_targets(column(log_ratios), column(rewards), column(discounts), column(values), last, config)
+    return found.values[:, 0].tolist(), found.advantages[:, 0].tolist()
+
+
+def test_vtrace_by_hand():
+    # ratios 2 and 1/2: rho 1, 1/2; c 1, 1/2. Errors 1·(1 + 4/2 − 2) = 1 and ½·(3 + 8/2 − 4) = 1.5
+    targets, advantages = vtrace([math.log(2), math.log(0.5)], [1, 3], [0.5, 0.5], [2, 4], 8, VTraceConfig())
+    # v1 = 4 + 1.5, v0 = 2 + 1 + ½·1·1.5; advantages 1·(1 + 5.5/2 − 2) and ½·(3 + 8/2 − 4)
+    assert targets == pytest.approx([3.75, 5.5])
+    assert advantages == pytest.approx([1.75, 1.5])
+
+
+def test_vtrace_does_not_see_the_next_episode():
+    before, _ = vtrace([0, 0, 0], [1, 2, 3], [0.9, 0, 0.9], [1, 1, 1], 5, VTraceConfig())
+    after, _ = vtrace([0, 0, 2], [1, 2, 99], [0.9, 0, 0.9], [1, 1, -7], 50, VTraceConfig())
+    assert before[:2] == after[:2] == pytest.approx([1 + 0.9 * 2, 2])
+
+
+WINDOWS = st.integers(1, 6).flatmap(
+    lambda length: st.tuples(
+        *(st.lists(st.floats(-3, 3), min_size=length, max_size=length) for _ in range(3)),
+        st.lists(st.sampled_from([0.0, 0.5, 0.9]), min_size=length, max_size=length),
+        st.floats(-3, 3),
+    )
+)
+CLIPS = st.builds(VTraceConfig, st.floats(0.1, 3), st.floats(0.1, 3), st.floats(0, 1))
+
+
+@given(WINDOWS, CLIPS)
+def test_vtrace_equals_its_definition(window, config):
+    log_ratios, rewards, values, discounts, bootstrap = window
+    found = vtrace(log_ratios, rewards, discounts, values, bootstrap, config)
+    expected = literal_vtrace(log_ratios, rewards, discounts, values, bootstrap, config)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-6, abs=1e-6)
+
+
+@given(WINDOWS)
+def test_vtrace_of_the_policys_own_steps_is_the_n_step_return(window):
+    _, rewards, values, discounts, bootstrap = window
+    unclipped = VTraceConfig(rho_bar=math.inf, c_bar=math.inf)
+    targets, _ = vtrace([0.0] * len(rewards), rewards, discounts, values, bootstrap, unclipped)
+    last = torch.tensor([bootstrap], dtype=torch.float64)
+    expected = lambda_returns(column(rewards), column(discounts), column(values), last, gae_lambda=1.0)
+    assert targets == pytest.approx(expected[:, 0].tolist(), rel=1e-6, abs=1e-6)
+
+
+@given(WINDOWS, st.floats(0, 1))
+def test_the_lambda_return_of_each_step_is_that_of_the_window_from_there(window, gae_lambda):
+    _, rewards, values, _, bootstrap = window
+    not_done = column([float(index % 3 != 1) for index in range(len(rewards))])
+    last = torch.tensor([bootstrap], dtype=torch.float64)
+    found = lambda_returns(column(rewards), 0.9 * not_done, column(values), last, gae_lambda)
+    for step in range(len(rewards)):
+        expected = gae_returns(column(rewards)[step:], not_done[step:], column(values)[step:], last, 0.9, gae_lambda)
+        assert_close(found[step], expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rho_bar": 0}, "data.vtrace.rho_bar must be > 0, got 0"),
+        ({"c_bar": math.nan}, "data.vtrace.c_bar must be > 0, got nan"),
+        ({"trace_lambda": 1.1}, r"data.vtrace.trace_lambda must be in \[0, 1\], got 1.1"),
+    ],
+)
+def test_vtrace_refuses_impossible_clips(options, message):
+    with pytest.raises(ValueError, match=message):
+        VTraceConfig(**options)

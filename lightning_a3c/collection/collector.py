@@ -17,7 +17,7 @@ from lightning_a3c.environments.making import clips_rewards, make_training_env, 
 from lightning_a3c.environments.replay import ReplayableEnv
 from lightning_a3c.rl.agent_network import scales_rewards
 from lightning_a3c.rl.policies import NetworkPolicy
-from lightning_a3c.rl.types import Message, Transitions
+from lightning_a3c.rl.types import Experience, Message, Payload, RolloutStats, Transitions
 
 _log = logging.getLogger(__name__)
 
@@ -73,16 +73,12 @@ class Collector:
         """
         payload = None if out is None else out.payload
         with self.job.autocast(self.job.device):
-            transitions, stats = self._rollout.collect(
-                self.job.rollout.micro_batch_size,
-                lambda: self._net.version,
-                payload if isinstance(payload, Transitions) else None,
-            )
+            experience, stats = self._collect(payload)
 
             def make_message(net: nn.Module, version: int) -> Message:
                 update = self.job.first_update + version - 1
-                sent = self.job.make_payload(net, transitions, self.rank, update, payload)
-                return Message(sent, with_moments(stats, net, transitions))
+                sent = self.job.make_payload(net, experience, self.rank, update, payload)
+                return Message(sent, with_moments(stats, net, experience))
 
             return self._net.compute(make_message)
 
@@ -111,3 +107,9 @@ class Collector:
 
     def close(self) -> None:
         self._env.close()
+
+    def _collect(self, out: Payload | None) -> tuple[Experience, RolloutStats]:
+        size = self.job.rollout.micro_batch_size
+        if self.job.rollout.sends_sequences:
+            return self._rollout.collect_sequences(size, lambda: self._net.version)
+        return self._rollout.collect(size, lambda: self._net.version, out if isinstance(out, Transitions) else None)

@@ -21,6 +21,8 @@ class RolloutConfig:
         gae_lambda: λ of the targets "gae", in [0, 1].
         discount: γ in [0, 1].
         micro_batch_size: transitions in one payload, >= 1.
+        sends_sequences: make sequences of `n_steps` instead of transitions; `micro_batch_size` is then a multiple of
+            `n_steps` times the number of environments.
         synchronous: every payload comes from one policy version, and the collector's state can be saved and restored.
     """
 
@@ -30,6 +32,7 @@ class RolloutConfig:
     targets: TargetName = "n_step"
     gae_lambda: float = 0.95
     synchronous: bool = False
+    sends_sequences: bool = False
 
 
 @dataclass(frozen=True)

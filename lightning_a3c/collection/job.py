@@ -14,9 +14,10 @@ from lightning_a3c.collection.rollout import empty_stats
 from lightning_a3c.environments.config import EnvConfig
 from lightning_a3c.environments.task import Task
 from lightning_a3c.rl.agent_network import AgentNetwork, action_spec_of
+from lightning_a3c.rl.memory import state_size_of
 from lightning_a3c.rl.network_checks import copy_network
 from lightning_a3c.rl.normalization import RunningMoments
-from lightning_a3c.rl.types import Message, RolloutStats, Transitions, map_tensors
+from lightning_a3c.rl.types import Experience, Message, RolloutStats, Sequences, Transitions, map_tensors
 
 CollectorState = dict[str, dict[str, Tensor]]
 """State of a synchronous collector: plain tensors, which checkpoints can hold."""
@@ -87,20 +88,36 @@ class CollectorJob:
             observations=torch.zeros(size, *self.task.observation_shape, dtype=dtype),
             actions=spec.mode(torch.zeros(size, spec.num_parameters)),
             returns=torch.zeros(size),
+            log_probs=torch.zeros(size),
         )
+        experience: Experience = transitions
+        if self.rollout.sends_sequences:
+            experience = _as_sequences(transitions, self.rollout.n_steps, state_size_of(net))
         with self.autocast():
-            payload = self.make_payload(net, transitions, 0, 0)
-        stats = with_moments(empty_stats(size, self.env.num_envs), net, transitions)
+            payload = self.make_payload(net, experience, 0, 0)
+        stats = with_moments(empty_stats(size, self.env.num_envs), net, experience)
         message = Message(payload, stats)
         template: Message = map_tensors(lambda tensor: tensor.to("meta"), message)
         return template
 
 
-def with_moments(stats: RolloutStats, net: nn.Module, transitions: Transitions) -> RolloutStats:
+def with_moments(stats: RolloutStats, net: nn.Module, experience: Experience) -> RolloutStats:
     """`stats` with the moments of the observations, if `net` normalises them."""
     if not isinstance(net, AgentNetwork):
         return stats
-    return stats._replace(observation_moments=net.measure(transitions.observations))
+    observations = experience.observations
+    is_sequence = isinstance(experience, Sequences)
+    return stats._replace(observation_moments=net.measure(observations.flatten(0, 1) if is_sequence else observations))
+
+
+def _as_sequences(transitions: Transitions, length: int, state_size: int) -> Sequences:
+    count = len(transitions.returns) // length
+    observations, actions, returns, log_probs = (
+        tensor.view(count, length, *tensor.shape[1:]) for tensor in transitions
+    )
+    flags = torch.zeros(count, length, dtype=torch.bool)
+    zeros, state = torch.zeros(count), torch.zeros(count, state_size)
+    return Sequences(observations, actions, returns, log_probs, returns, returns, zeros, flags, ~flags, state)
 
 
 def _convert_in_place(tensor: Tensor, dtype: torch.dtype) -> None:

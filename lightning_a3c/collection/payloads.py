@@ -1,4 +1,4 @@
-"""The seam between the two modes: a worker turns its transitions into what it sends.
+"""The seam between the two modes: a worker turns its experience into what it sends.
 
 Knows no queue and no process.
 """
@@ -12,31 +12,32 @@ import torch
 from torch import Tensor, nn
 
 from lightning_a3c.rl.losses import A2CLoss
-from lightning_a3c.rl.types import Gradients, Payload, Transitions
+from lightning_a3c.rl.memory import is_recurrent, outputs_of
+from lightning_a3c.rl.types import Experience, Gradients, Payload, map_tensors
 
 
 class MakePayload(Protocol):
-    """Turns a worker's transitions into what it sends; `rank` names the worker, `net` has had `update` updates.
+    """Turns a worker's experience into what it sends; `rank` names the worker, `net` has had `update` updates.
 
     `out`, if given, is uninitialised memory that the message is sent from, with the payload's shapes and dtypes. A
     tensor of it that is filled and returned is not copied again.
     """
 
     def __call__(
-        self, net: nn.Module, transitions: Transitions, rank: int, update: int, out: Payload | None = None
+        self, net: nn.Module, experience: Experience, rank: int, update: int, out: Payload | None = None
     ) -> Payload: ...
 
 
 def send_transitions(
-    net: nn.Module, transitions: Transitions, rank: int, update: int, out: Payload | None = None
-) -> Transitions:
-    """Data parallelism: the transitions themselves."""
-    return transitions
+    net: nn.Module, experience: Experience, rank: int, update: int, out: Payload | None = None
+) -> Experience:
+    """Data parallelism: the experience itself."""
+    return experience
 
 
 @dataclass(frozen=True)
 class SendGradients:
-    """Gradient parallelism: the clipped gradient of the combined loss on the transitions.
+    """Gradient parallelism: the clipped gradient of the combined loss on the experience.
 
     The flat gradient covers every parameter, so its layout stays the same while parameters are frozen and unfrozen.
     Frozen parameters are not differentiated.
@@ -50,12 +51,13 @@ class SendGradients:
     max_norm: float = 0.1
 
     def __call__(
-        self, net: nn.Module, transitions: Transitions, rank: int, update: int, out: Payload | None = None
+        self, net: nn.Module, experience: Experience, rank: int, update: int, out: Payload | None = None
     ) -> Gradients:
         parameters = differentiable(net)
-        observations, actions, returns = (tensor.to(parameters[0].device) for tensor in transitions)
-        logits, values = net(observations)
-        terms = self.loss(logits, values, actions, returns, update)
+        device = parameters[0].device
+        experience = map_tensors(lambda tensor: tensor.to(device), experience)
+        outputs, values = outputs_of(net, experience, is_recurrent(net))
+        terms = self.loss.of(outputs, values, experience, update)
         found = _gradients(terms.loss_total, parameters)
         sizes = [parameter.numel() for parameter in parameters]
         flat = out.gradient if isinstance(out, Gradients) else torch.empty(1, sum(sizes))

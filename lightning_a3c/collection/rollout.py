@@ -1,4 +1,4 @@
-"""One process's experience: a vector environment and a policy in, transitions and stats out.
+"""One process's experience: a vector environment and a policy in, transitions or sequences and stats out.
 
 Knows no queue, no process and no learner.
 """
@@ -15,30 +15,43 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from torch import Tensor
 
 from lightning_a3c.environments.checks import LIFE_LOST
-from lightning_a3c.rl.policies import Policy
-from lightning_a3c.rl.targets import TargetName, gae_returns, n_step_returns
-from lightning_a3c.rl.types import RolloutStats, Transitions
+from lightning_a3c.rl.memory import Memory
+from lightning_a3c.rl.policies import Decision, Policy
+from lightning_a3c.rl.targets import TargetName, gae_returns, lambda_returns, n_step_returns
+from lightning_a3c.rl.types import RolloutStats, Sequences, Transitions
 
 
 class _Step(NamedTuple):
     """One step of all E sub-environments."""
 
     observations: Tensor  # [E, *observation_shape]
-    actions: Tensor  # int64 [E] for discrete ones; otherwise int64 or float32 [E, L]
-    values: Tensor  # float32 [E], V(observations)
+    decision: Decision  # for these observations
+    memory: Memory  # before the step
     rewards: Tensor  # float32 [E], clipped if configured, plus γV(final observation) where truncated
     not_done: Tensor  # float32 [E], 0 where the episode ended
     is_valid: np.ndarray  # bool [E], false where the step only reset (next-step autoreset)
     policy_version: int
 
 
+class _Transitions(NamedTuple):
+    """Transitions of one step, whose actions are scored once a micro-batch is complete."""
+
+    observations: Tensor
+    actions: Tensor
+    returns: Tensor
+    parameters: Tensor
+
+
 class Rollout:
-    """Steps `env` with `policy` and yields transitions in chronological order.
+    """Steps `env` with `policy` and yields transitions or sequences in chronological order.
 
     Each transition has its target over exactly `n_steps` steps, or fewer where its episode ends sooner. A terminated
     episode is not bootstrapped; a truncated one is, from its final observation. Environments may reset in the same
     step or in the next one; a step that only resets is not a transition and is left out. The bootstrap values are
     those computed for acting.
+
+    Sequences are n_steps long, so the window of a step ends with its sequence. A policy's memory lasts as long as an
+    episode: beyond a sequence, and beyond a lost life.
 
     Args:
         env: vector environment with `metadata["autoreset_mode"]`; the rollout does not close it.
@@ -86,11 +99,12 @@ class Rollout:
         self._measured: list[np.ndarray] = []  # running returns since the last stats
         self._resets_in_next_step = mode is AutoresetMode.NEXT_STEP
         self._observations = to_tensor(env.reset(seed=seed)[0])
+        self._memory = Memory.empty(env.num_envs, policy.state_size)
         self._resetting = np.zeros(env.num_envs, dtype=bool)
         self._returns = np.zeros(env.num_envs, dtype=np.float64)
         self._lengths = np.zeros(env.num_envs, dtype=np.int64)
         self._window: deque[_Step] = deque(maxlen=n_steps)
-        self._complete: deque[tuple[Transitions, int]] = deque()  # the transitions of one step, and their version
+        self._complete: deque[tuple[_Transitions, int]] = deque()  # the transitions of one step, and their version
         self._ended: deque[tuple[float, int]] = deque()  # (return, length) of finished episodes
         self.env_steps = 0  # all sub-environments together, resets not counted
 
@@ -116,38 +130,73 @@ class Rollout:
             self._end_windows()
         while sum(len(transitions.actions) for transitions, _ in self._complete) < micro_batch_size:
             self._step(version_now)
-        pieces: list[Transitions] = []
+        pieces: list[_Transitions] = []
         versions: list[int] = []
         missing = micro_batch_size
         while missing:
             transitions, version = self._complete.popleft()
             if len(transitions.actions) > missing:
-                self._complete.appendleft((Transitions(*(tensor[missing:] for tensor in transitions)), version))
-                transitions = Transitions(*(tensor[:missing] for tensor in transitions))
+                self._complete.appendleft((_Transitions(*(tensor[missing:] for tensor in transitions)), version))
+                transitions = _Transitions(*(tensor[:missing] for tensor in transitions))
             pieces.append(transitions)
             versions.append(version)
             missing -= len(transitions.actions)
-        buffers = out or (None, None, None)
+        buffers = (None, None, None, None) if out is None else (*out[:3], None)
         fields = zip(*pieces, strict=True)
-        collected = Transitions(*(torch.cat(field, out=buffer) for field, buffer in zip(fields, buffers, strict=True)))
+        whole = _Transitions(*(torch.cat(field, out=buffer) for field, buffer in zip(fields, buffers, strict=True)))
+        log_probs = self.policy.log_probs(whole.parameters, whole.actions)
+        collected = Transitions(whole.observations, whole.actions, whole.returns, log_probs)
         return collected, self._stats(micro_batch_size, min(versions), self.env_steps - steps_before)
 
+    def collect_sequences(
+        self, micro_batch_size: int, policy_version: int | Callable[[], int]
+    ) -> tuple[Sequences, RolloutStats]:
+        """Step `micro_batch_size` / `num_envs` times and return all steps as sequences of `n_steps`.
+
+        Args:
+            micro_batch_size: S · T, a multiple of `n_steps` times the number of sub-environments.
+            policy_version: as for `collect`.
+
+        Returns:
+            Sequences of each sub-environment, and their stats.
+        """
+        steps_before = self.env_steps
+        version_now = policy_version if callable(policy_version) else lambda: policy_version
+        pieces: list[Sequences] = []
+        versions: list[int] = []
+        for _ in range(micro_batch_size // (self.n_steps * self.env.num_envs)):
+            for _ in range(self.n_steps):
+                self._step(version_now)
+            versions += [step.policy_version for step in self._window]
+            pieces.append(self._end_sequences())
+        sequences = Sequences(*(torch.cat(field) for field in zip(*pieces, strict=True)))
+        return sequences, self._stats(micro_batch_size, min(versions), self.env_steps - steps_before)
+
     def state_dict(self) -> dict[str, Tensor]:
-        """Returns and lengths of the current episodes: all that a synchronous `collect` leaves to keep."""
-        return {"returns": torch.from_numpy(self._returns.copy()), "lengths": torch.from_numpy(self._lengths.copy())}
+        """Of the current episodes: all that a synchronous `collect` leaves to keep."""
+        state = {"returns": torch.from_numpy(self._returns.copy()), "lengths": torch.from_numpy(self._lengths.copy())}
+        if self._reward_scale is not None:
+            state["running_returns"] = torch.from_numpy(self._running_returns.copy())
+        if self.policy.state_size:
+            state |= {"memory": self._memory.state.clone(), "starts": self._memory.starts.clone()}
+        return state
 
     def load_state_dict(self, state: dict[str, Tensor], observations: np.ndarray) -> None:
         """Go on from `state` with an environment that shows `observations`."""
         self._returns = state["returns"].numpy().copy()
         self._lengths = state["lengths"].numpy().copy()
         self._observations = to_tensor(observations)
+        if "running_returns" in state:  # earlier checkpoints lack them
+            self._running_returns = state["running_returns"].numpy().copy()
+        if "memory" in state:
+            self._memory = Memory(state["memory"].clone(), state["starts"].clone())
 
     def _step(self, version_now: Callable[[], int]) -> None:
-        actions, values = self.policy(self._observations)
+        decision = self.policy(self._observations, self._memory)
         policy_version = version_now()
         if len(self._window) == self.n_steps:
-            self._complete_oldest(values)
-        next_observations, rewards, terminated, truncated, info = self.env.step(self._to_env(actions).numpy())
+            self._complete_oldest(decision.values)
+        next_observations, rewards, terminated, truncated, info = self.env.step(self._to_env(decision.actions).numpy())
         rewards = np.asarray(rewards, dtype=np.float64)
         is_valid = ~self._resetting
         ended = (terminated | truncated) & is_valid
@@ -157,13 +206,14 @@ class Rollout:
         bootstrapped = np.flatnonzero(truncated & ~terminated & is_valid)
         if len(bootstrapped):
             final = _final_observations(next_observations, info, bootstrapped)
-            target_rewards[bootstrapped] += self.discount * self.policy.values(final).numpy()
+            goes_on = Memory(decision.state[bootstrapped], torch.zeros(len(bootstrapped), dtype=torch.bool))
+            target_rewards[bootstrapped] += self.discount * self.policy.values(final, goes_on).numpy()
         stops = ended | info.get(LIFE_LOST, False)
         self._window.append(
             _Step(
                 observations=self._observations,
-                actions=actions,
-                values=values,
+                decision=decision,
+                memory=self._memory,
                 rewards=torch.from_numpy(target_rewards).float(),
                 not_done=torch.from_numpy(~stops).float(),
                 is_valid=is_valid,
@@ -172,6 +222,8 @@ class Rollout:
         )
         self._observations = to_tensor(next_observations)
         self._count(rewards, is_valid, ended)
+        begins = self._resetting if self._resets_in_next_step else ended
+        self._memory = Memory(decision.state, torch.from_numpy(begins))
         if self._resets_in_next_step:
             self._resetting = ended
 
@@ -183,23 +235,49 @@ class Rollout:
         return rewards * self._reward_scale()
 
     def _end_windows(self) -> None:
-        values = self.policy.values(self._observations)
+        values = self.policy.values(self._observations, self._memory)
         while self._window:
             self._complete_oldest(values)
             self._window.popleft()
+
+    def _end_sequences(self) -> Sequences:
+        """The window as one sequence for each sub-environment; the next window is empty."""
+        steps, first = list(self._window), self._window[0]
+        self._window.clear()
+        bootstrap = self.policy.values(self._observations, self._memory)
+        rewards = torch.stack([step.rewards for step in steps])
+        discounts = self.discount * torch.stack([step.not_done for step in steps])
+        values = torch.stack([step.decision.values for step in steps])
+        gae_lambda = self.gae_lambda if self.targets == "gae" else 1.0
+        returns = lambda_returns(rewards, discounts, values, bootstrap, gae_lambda)
+        parameters = torch.stack([step.decision.parameters for step in steps], dim=1)
+        actions = torch.stack([step.decision.actions for step in steps], dim=1)
+        return Sequences(
+            observations=torch.stack([step.observations for step in steps], dim=1),
+            actions=actions,
+            returns=returns.t(),
+            log_probs=self.policy.log_probs(parameters.flatten(0, 1), actions.flatten(0, 1)).view(returns.t().shape),
+            rewards=rewards.t(),
+            discounts=discounts.t(),
+            bootstrap=bootstrap,
+            starts=torch.stack([step.memory.starts for step in steps], dim=1),
+            is_valid=torch.from_numpy(np.stack([step.is_valid for step in steps], axis=1)),
+            state=first.memory.state,
+        )
 
     def _complete_oldest(self, bootstrap: Tensor) -> None:
         oldest = self._window[0]
         rewards = torch.stack([step.rewards for step in self._window])
         not_done = torch.stack([step.not_done for step in self._window])
         if self.targets == "gae":
-            values = torch.stack([step.values for step in self._window])
+            values = torch.stack([step.decision.values for step in self._window])
             returns = gae_returns(rewards, not_done, values, bootstrap, self.discount, self.gae_lambda)
         else:
             returns = n_step_returns(rewards, not_done, bootstrap, self.discount)
-        transitions = Transitions(oldest.observations, oldest.actions, returns)
+        decision = oldest.decision
+        transitions = _Transitions(oldest.observations, decision.actions, returns, decision.parameters)
         if not oldest.is_valid.all():
-            transitions = Transitions(*(tensor[torch.from_numpy(oldest.is_valid)] for tensor in transitions))
+            transitions = _Transitions(*(tensor[torch.from_numpy(oldest.is_valid)] for tensor in transitions))
         self._complete.append((transitions, oldest.policy_version))
 
     def _count(self, rewards: np.ndarray, is_valid: np.ndarray, ended: np.ndarray) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_a3c.collection.shared_tensors import SharedTensors
+from lightning_a3c.rl.memory import state_size_of
 
 _Result = TypeVar("_Result")
 
@@ -122,9 +123,10 @@ class SharedNetwork(nn.Module):
         self._marked = [0, 0]  # per snapshot: the version whose trained tensors are marked
         for version, twin in enumerate(self._nets):
             weights.attach(twin, version)
+        self.state_size = state_size_of(net)
 
-    def forward(self, observations: Tensor) -> Any:
-        return self.compute(lambda net, _: net(observations))
+    def forward(self, *inputs: Tensor) -> Any:
+        return self.compute(lambda net, _: net(*inputs))
 
     @property
     def reward_scale(self) -> float:
@@ -163,9 +165,10 @@ class DeviceNetwork(nn.Module):
         self._weights = weights
         self._read = SharedNetwork(weights, net).compute
         self._net = copy.deepcopy(net).to(device)
+        self.state_size = state_size_of(self._net)
 
-    def forward(self, observations: Tensor) -> Any:
-        return self.compute(lambda net, _: net(observations))
+    def forward(self, *inputs: Tensor) -> Any:
+        return self.compute(lambda net, _: net(*inputs))
 
     @property
     def reward_scale(self) -> float:

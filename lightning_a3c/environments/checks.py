@@ -156,7 +156,7 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
     def _observation(self, method: str, observation: Any, info: Any, has_ended: bool = False) -> Any:
         layout = self.layout
         try:
-            if not isinstance(layout.space, spaces.Box) and not _is_within(layout.space, observation):
+            if not isinstance(layout.space, spaces.Box) and not is_within(layout.space, observation):
                 raise BadEnvironment(
                     f"{self._name}: {method} returned the observation {reprlib.repr(observation)}, its space is "
                     f"{layout.space}"
@@ -227,14 +227,14 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         return {} if lost is None else {LIFE_LOST: self._flag(f"info[{LIFE_LOST!r}]", lost)}
 
 
-def _is_within(space: spaces.Space[Any], observation: Any) -> bool:
+def is_within(space: spaces.Space[Any], observation: Any) -> bool:
     """Whether all discrete parts are in range; one-hot coding would count a negative number from the end."""
     if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
         index, size = np.asarray(observation) - space.start, getattr(space, "nvec", getattr(space, "n", 0))
         return bool(((index >= 0) & (index < size)).all())
     if isinstance(space, spaces.Tuple):
-        return all(map(_is_within, space.spaces, observation))
-    return not isinstance(space, spaces.Dict) or all(_is_within(part, observation[key]) for key, part in space.items())
+        return all(map(is_within, space.spaces, observation))
+    return not isinstance(space, spaces.Dict) or all(is_within(part, observation[key]) for key, part in space.items())
 
 
 def _number(value: Any) -> float | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from lightning_a3c.environments.atari import AtariConfig
+from lightning_a3c.system.argument_checks import require_whole
 
 Backend = Literal["auto", "gymnasium", "ale", "envpool"]
 
@@ -51,3 +52,21 @@ class EnvConfig:
             raise ValueError(f"env.backend must be one of {', '.join(get_args(Backend))}, got {self.backend!r}")
         if not isinstance(self.id, str):
             raise ValueError(f"env.id must be a Gymnasium id such as 'CartPole-v1', got {self.id!r}")
+        for name in ("num_envs", "num_threads"):
+            require_whole(f"env.{name}", getattr(self, name))
+        wanted: dict[str, tuple[Any, str]] = {
+            "clip_rewards": (bool | None, "true, false or null"),
+            "kwargs": (dict, 'a dict such as {"max_episode_steps": 200}'),
+            "atari": (AtariConfig, "an AtariConfig"),
+            "wrappers": (list | tuple, 'a list of {"class_path": ..., "init_args": {...}}'),
+            "observation_keys": (list | tuple | None, 'a list of names such as ["image"], or null for all'),
+            "action_mask": (str | None, 'text such as "info", or null'),
+        }
+        for name, (kind, words) in wanted.items():
+            if not isinstance(getattr(self, name), kind):
+                raise ValueError(f"env.{name} must be {words}, got {getattr(self, name)!r}")
+        if self.observation_keys is not None:
+            if not self.observation_keys:
+                raise ValueError("env.observation_keys must name at least one part, got []; leave it out to keep all")
+            if not all(isinstance(key, str) for key in self.observation_keys):
+                raise ValueError(f"env.observation_keys must be names, got {self.observation_keys!r}")

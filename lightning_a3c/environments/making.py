@@ -106,12 +106,16 @@ def wrapped(env: gymnasium.Env[Any, Any], config: EnvConfig) -> gymnasium.Env[An
         field = f"env.wrappers[{number}]"
         if not isinstance(spec, dict) or "class_path" not in spec:
             raise BadWrapper(f'{field} must be {{"class_path": ..., "init_args": {{...}}}}, got {spec!r}')
+        if unknown := [key for key in spec if key not in ("class_path", "init_args")]:
+            raise BadWrapper(f"{field} has {unknown[0]!r}, which is neither class_path nor init_args, in {spec!r}")
+        if not isinstance(spec.get("init_args") or {}, dict):
+            raise BadWrapper(f"{field}.init_args must be a dict of arguments by name, got {spec['init_args']!r}")
         class_path, init_args = str(spec["class_path"]), copy_containers(spec.get("init_args") or {})
         module, _, name = class_path.rpartition(".")
         try:
             wrapper = getattr(import_module(module), name)
         except (ImportError, AttributeError, ValueError) as error:
-            raise BadWrapper(f"{field}.class_path {class_path!r} cannot be imported: {error}") from error
+            raise BadWrapper(f"{field} {class_path!r} cannot be imported: {error}") from error
         try:
             env = wrapper(env, **init_args)
         except Exception as error:  # whatever someone's wrapper raises

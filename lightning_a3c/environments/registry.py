@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from importlib import import_module
+from importlib.metadata import entry_points
 from typing import Any, NamedTuple
 
 import cloudpickle
@@ -69,6 +70,15 @@ def register_specs(registry: PortableRegistry, own: EnvSpec) -> None:
     gymnasium.registry[own.id] = own
 
 
+def _register_plugins() -> None:
+    """Register the environments of packages that declare them by the entry point `gymnasium.envs`, such as MinAtar's."""
+    for plugin in entry_points(group="gymnasium.envs"):
+        with suppress(Exception):  # another package's fault should not hide the message about the id
+            register = plugin.load()
+            if callable(register):
+                register()
+
+
 def _pickled(values: Iterator[Any] | list[Any]) -> Iterator[bytes]:
     """Pickle those of `values` that can be pickled."""
     for value in values:
@@ -108,6 +118,9 @@ def spec_of(env_id: str) -> Any:
     try:
         return gymnasium.spec(name)
     except gymnasium.error.Error as error:
+        _register_plugins()
+        if name in gymnasium.registry:
+            return gymnasium.spec(name)
         near = difflib.get_close_matches(env_id, gymnasium.registry, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else "`gymnasium.pprint_registry()` lists the known ones"
         raise ValueError(f"env.id {env_id!r} is not a known environment; {hint}") from error

@@ -152,6 +152,8 @@ class ObservationLayout:
                 self._leaves.append((name, leaf))
             else:
                 self.left_out.append(name)
+        if not self._leaves and keys is not None:
+            raise UnsupportedSpace(f"env.observation_keys {list(keys)} keep no array to learn from; add one of {names}")
         if not self._leaves:
             raise UnsupportedSpace(f"the observation space {space} has no arrays to learn from; add some by a wrapper")
         self.parts = [
@@ -160,6 +162,11 @@ class ObservationLayout:
         ]
         if self.mask_source is not None:
             self.parts.append(Part(MASK, (self.mask_size,), "uint8"))
+
+    @property
+    def arrays(self) -> list[tuple[str, Space]]:
+        """The arrays that are read of an observation, by name; "" for an observation that is one array."""
+        return self._leaves or [("", self.space)]
 
     @property
     def travelling_space(self) -> spaces.Box:
@@ -187,7 +194,7 @@ class ObservationLayout:
                 return np.array(observation)
             return np.asarray(spaces.flatten(self.space, observation))
         arrays = []
-        values = dict(_values(self.space, observation))
+        values = dict(values_of(self.space, observation))
         for (name, leaf), part in zip(self._leaves, self.parts, strict=False):
             value = values[name]
             if name == self.mask:
@@ -260,14 +267,14 @@ def _leaves(space: Space, prefix: str = "") -> Iterator[tuple[str, Space]]:
         yield prefix.removesuffix("."), space
 
 
-def _values(space: Space, value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def values_of(space: Space, value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """What `value` holds for each of `_leaves`."""
     if isinstance(space, spaces.Dict):
         for name, part in space.spaces.items():
-            yield from _values(part, value[name], f"{prefix}{name}.")
+            yield from values_of(part, value[name], f"{prefix}{name}.")
     elif isinstance(space, spaces.Tuple):
         for index, part in enumerate(space.spaces):
-            yield from _values(part, value[index], f"{prefix}{index}.")
+            yield from values_of(part, value[index], f"{prefix}{index}.")
     else:
         yield prefix.removesuffix("."), value
 

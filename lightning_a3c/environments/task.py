@@ -38,10 +38,13 @@ from lightning_a3c.environments.making import (
     is_native,
     make_vector_env,
 )
+from lightning_a3c.environments.plain_spaces import plain_space
 from lightning_a3c.environments.registry import spec_of
 from lightning_a3c.environments.spaces import UnsupportedSpace, action_family
 
 _NOT_KEPT = "not kept: "  # begins the text that replaces a value which checkpoints cannot hold
+SPACES = ("observation_space", "action_space")
+"""Fields of a task that the others describe too, in shorter form; not printed."""
 _WIDEST_BOUND = 65_535  # environments write wider bounds for "any value"
 
 
@@ -71,9 +74,11 @@ class Task:
     wrappers: list[dict[str, Any]] = field(default_factory=list)
     observation_keys: list[str] | None = None
     action_mask: str | None = None
+    observation_space: dict[str, Any] | None = None  # of `plain_space`; None: observations are one array, as they are
+    action_space: dict[str, Any] | None = None  # of `plain_space`; None: num_actions discrete ones from 0
 
     def __str__(self) -> str:
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in SPACES}
         return ", ".join(f"{name} {value}" for name, value in values.items() if value not in (None, (), []))
 
     def to_dict(self) -> dict[str, Any]:
@@ -126,6 +131,8 @@ def describe_task(config: EnvConfig) -> Task:
             own_space = checks.unwrapped.observation_space if checks else env.single_observation_space
             require_same_spaces(config, spec, own_space, action_space)
         is_packed = checks is not None and checks.layout.parts is not None
+        is_plain = checks is None or (not is_packed and isinstance(checks.layout.space, spaces.Box))
+        is_from_zero = isinstance(action_space, spaces.Discrete) and action_space.start == 0
         low, high = (None, None) if is_packed else observation_bounds(env)
         return Task(
             env_id=config.id,
@@ -142,7 +149,7 @@ def describe_task(config: EnvConfig) -> Task:
             kwargs=copy_containers(config.kwargs),
             observation_low=low,
             observation_high=high,
-            action_family=None if isinstance(action_space, spaces.Discrete) and action_space.start == 0 else family,
+            action_family=None if is_from_zero else family,
             action_shape=tuple(action_space.shape) if isinstance(action_space, spaces.Box) else (),
             observation_parts=[[name, list(shape), kind] for name, shape, kind in checks.layout.parts]
             if checks and checks.layout.parts
@@ -152,6 +159,8 @@ def describe_task(config: EnvConfig) -> Task:
             wrappers=copy_containers(config.wrappers),
             observation_keys=config.observation_keys,
             action_mask=config.action_mask,
+            observation_space=plain_space(checks.layout.space) if checks and not is_plain else None,
+            action_space=None if is_from_zero else plain_space(action_space),
         )
     finally:
         env.close()

@@ -11,7 +11,9 @@ from torch import nn
 
 from lightning_a3c.learning.task_following import TaskDict, observation_bounds, with_bounds_of
 from lightning_a3c.rl.action_spec import ActionSpec, DiscreteSpec, action_spec
+from lightning_a3c.rl.action_spec_checks import own_action_spec
 from lightning_a3c.rl.agent_network import AgentNetwork, ObservationPart
+from lightning_a3c.rl.memory import is_recurrent
 from lightning_a3c.rl.network_checks import check_network
 from lightning_a3c.rl.networks import MLP, AtariA2C, Bounds, build_network
 
@@ -24,6 +26,7 @@ class AgentOptions(NamedTuple):
     squash_actions: bool = False
     has_std_head: bool = False
     initial_log_std: float = -0.5
+    action_spec: dict[str, Any] | None = None
 
 
 def build_agent(
@@ -45,7 +48,8 @@ def build_agent(
         inputs = inputs._replace(bounds=(-math.inf, math.inf))
     net = build_network(inputs.shape, spec.num_outputs, network, inputs.dtype, inputs.bounds)
     parts = _parts(task)
-    if spec == DiscreteSpec(num_actions) and not parts and not size and not options.normalize_rewards:
+    is_plain = spec == DiscreteSpec(num_actions) and not parts and not size and not options.normalize_rewards
+    if is_plain and not is_recurrent(net):
         return net
     return AgentNetwork(net, spec, parts or None, task.get("mask_part"), size, options.normalize_rewards)
 
@@ -96,8 +100,25 @@ def _inner_bounds(net: nn.Module, task: TaskDict | None) -> Bounds | None:
 
 
 def _spec(num_actions: int, task: TaskDict, options: AgentOptions) -> ActionSpec:
-    family = task.get("action_family")
-    return DiscreteSpec(num_actions) if family is None else action_spec(_with_options(family, options))
+    family = task.get("action_family") or {"family": "discrete", "n": num_actions}
+    if options.action_spec is None:
+        return action_spec(_with_options(family, options))
+    defaults = AgentOptions._field_defaults
+    for name, argument in (
+        ("squash_actions", "squash_actions"),
+        ("has_std_head", "log_std"),
+        ("initial_log_std", "initial_log_std"),
+    ):
+        if getattr(options, name) != defaults[name]:
+            raise ValueError(f"{argument} has no effect beside action_spec; remove it, or make it one of its init_args")
+    usual = action_spec(family)
+    own = own_action_spec(options.action_spec, usual)
+    if task.get("mask_part") is not None and own.num_outputs != usual.num_outputs:
+        raise ValueError(
+            f"action_spec {options.action_spec['class_path']} takes {own.num_outputs} numbers, but env.action_mask "
+            f"needs a logit for each of {usual.num_outputs} choices"
+        )
+    return own
 
 
 def _with_options(family: dict[str, Any], options: AgentOptions) -> dict[str, Any]:

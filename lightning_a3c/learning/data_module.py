@@ -9,14 +9,13 @@ import math
 import warnings
 from contextlib import ExitStack
 from dataclasses import replace
-from numbers import Integral
 from typing import Any, Literal, get_args
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from lightning_utilities.core.rank_zero import rank_zero_info
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor, nn
@@ -35,9 +34,11 @@ from lightning_a3c.learning.evaluation_watch import EvaluationWatch
 from lightning_a3c.learning.gradient_parallel import GradientParallel
 from lightning_a3c.learning.observation_file import read_observations
 from lightning_a3c.learning.progress import Progress
+from lightning_a3c.rl.memory import is_recurrent
 from lightning_a3c.rl.network_checks import device_of
-from lightning_a3c.rl.targets import TargetName
+from lightning_a3c.rl.targets import TargetName, VTraceConfig
 from lightning_a3c.rl.types import Batch, Gradients
+from lightning_a3c.system.argument_checks import require_number, require_switch, require_whole
 from lightning_a3c.system.process_wide import ProcessWideSetting
 
 _PREDICT_CHUNK = 256  # observations at once
@@ -67,8 +68,10 @@ class CollectorDataModule(pl.LightningDataModule):
             core that this process may use, at most 8.
         n_steps: N of the return targets; if synchronous, at most `micro_batch_size` / `env.num_envs`.
         targets: "n_step" returns, or "gae": V plus the generalised advantage over N steps, of lower variance
-            and biased towards the critic.
+            and biased towards the critic; or "vtrace", which corrects for policy lag where the loss is computed. The
+            windows of "vtrace" and of networks with memory end every N steps, with the sequence that is sent.
         gae_lambda: λ of "gae"; 1 gives the n-step return.
+        vtrace: where "vtrace" clips importance ratios.
         discount: γ.
         micro_batch_size: transitions that a worker sends, or in gradient mode differentiates, at once.
         batch_size: transitions per update, a multiple of `micro_batch_size`.
@@ -90,7 +93,9 @@ class CollectorDataModule(pl.LightningDataModule):
         eval_policy: sample actions as in training, or take the likeliest.
         eval_max_steps: env steps after which `validate` and `test` cut off an episode, with a warning; it counts with
             its return so far. The default is ALE's limit in frames.
-        predict_observations: NumPy file (`.npy`) of observations [n, *observation_shape] for `predict`.
+        predict_observations: NumPy file for `predict`: `.npy` with observations [n, *observation_shape], as
+            `A3CModule.encode` gives them, or `.npz` with an array [n, ...] for each part of a Dict or Tuple observation
+            (such as "player.position"), and "action_mask" for masks that come apart.
         validate_in_fit: also validate after each epoch of `fit`.
         seed: of environments and action sampling; None takes PyTorch's, as set by `seed_everything`. Asynchronous
             workers do not seed Atari games without sticky actions: ALE would load each game a second time, and
@@ -120,6 +125,7 @@ class CollectorDataModule(pl.LightningDataModule):
         seed: int | None = None,
         targets: TargetName = "n_step",
         gae_lambda: float = 0.95,
+        vtrace: VTraceConfig = VTraceConfig(),
     ) -> None:
         super().__init__()
         if isinstance(env, str):  # not in the annotation: the command line would lose the options of `env`
@@ -139,10 +145,10 @@ class CollectorDataModule(pl.LightningDataModule):
             ("eval_max_steps", eval_max_steps, 1),
             ("seed", seed, 0),
         ):
-            number: object = value
-            if number is not None and (isinstance(number, bool) or not isinstance(number, Integral)):
-                raise ValueError(f"data.{name} must be a whole number, got {value!r}")
-            if value is not None and value < least:
+            if value is None:
+                continue
+            require_whole(f"data.{name}", value)
+            if value < least:
                 raise ValueError(f"data.{name} must be >= {least}, got {value}")
         if eval_policy not in ("sample", "greedy"):
             raise ValueError(f'data.eval_policy must be "sample" or "greedy", got {eval_policy!r}')
@@ -153,8 +159,11 @@ class CollectorDataModule(pl.LightningDataModule):
         if worker_device != "auto":
             require_usable(worker_device)
         if targets not in get_args(TargetName):
-            raise ValueError(f'data.targets must be "n_step" or "gae", got {targets!r}')
+            raise ValueError(f'data.targets must be "n_step", "gae" or "vtrace", got {targets!r}')
+        for name, switch in (("synchronous", synchronous), ("validate_in_fit", validate_in_fit)):
+            require_switch(f"data.{name}", switch)
         for name, fraction in (("discount", discount), ("gae_lambda", gae_lambda)):
+            require_number(f"data.{name}", fraction)
             if not 0 <= fraction <= 1:
                 raise ValueError(f"data.{name} must be in [0, 1], got {fraction}")
         if batch_size % micro_batch_size:
@@ -171,10 +180,19 @@ class CollectorDataModule(pl.LightningDataModule):
                 "with data.synchronous a micro-batch is whole steps of all environments: data.micro_batch_size must be "
                 f"a multiple of env.num_envs, got {micro_batch_size} and {env.num_envs}"
             )
+        if targets == "vtrace":
+            _require_whole_sequences('data.targets "vtrace"', micro_batch_size, n_steps, env.num_envs)
         if synchronous and env.backend == "envpool":
             raise ValueError(
                 "with data.synchronous every episode gets a seed of its own, and EnvPool fixes its seeds when it is "
                 "made; set env.backend to 'auto' or 'gymnasium'"
+            )
+        if synchronous and (steps := micro_batch_size // env.num_envs) < n_steps:
+            rank_zero_warn(
+                f"data.n_steps {n_steps} acts as {steps}: with data.synchronous a window ends with its micro-batch, "
+                f"which is data.micro_batch_size {micro_batch_size} / env.num_envs {env.num_envs} = {steps} steps; set "
+                f"data.n_steps to {steps}, or data.micro_batch_size to {n_steps * env.num_envs} and data.batch_size to "
+                "a multiple of that"
             )
         with isolate_rng(include_cuda=False):  # an environment may draw from the global generators
             self.task = describe_task(env)
@@ -187,6 +205,7 @@ class CollectorDataModule(pl.LightningDataModule):
         self.n_steps = n_steps
         self.targets = targets
         self.gae_lambda = gae_lambda
+        self.vtrace = vtrace
         self.discount = discount
         self.micro_batch_size = micro_batch_size
         self.batch_size = batch_size
@@ -209,6 +228,21 @@ class CollectorDataModule(pl.LightningDataModule):
         self.make_payload: MakePayload = send_transitions
         self._dataset: CollectorDataset | None = None
         self._quiet = ExitStack()  # while a fit runs
+
+    @property
+    def vtrace_in_use(self) -> VTraceConfig | None:
+        """What the loss corrects for policy lag with; None if it does not."""
+        return self.vtrace if self.targets == "vtrace" else None
+
+    def sends_sequences(self, net: nn.Module) -> bool:
+        """Whether workers send sequences instead of transitions to a learner of `net`."""
+        return self.targets == "vtrace" or is_recurrent(net)
+
+    def require_whole_sequences(self, net: nn.Module) -> None:
+        """Raise ValueError if `net` has memory and a micro-batch is not made of whole sequences."""
+        if is_recurrent(net):
+            what = "a network with memory"
+            _require_whole_sequences(what, self.micro_batch_size, self.n_steps, self.env.num_envs)
 
     @property
     def messages_per_batch(self) -> int:
@@ -243,6 +277,7 @@ class CollectorDataModule(pl.LightningDataModule):
             resumed_at: how far the run is, in any unit; another number gives other episodes. None takes
                 `first_update`.
         """
+        self.require_whole_sequences(net)
         make_payload = make_payload or self.make_payload
         if self.worker_device == "auto":
             device = auto_device(device_of(net), self.num_workers, isinstance(make_payload, SendGradients))
@@ -261,6 +296,7 @@ class CollectorDataModule(pl.LightningDataModule):
                 self.targets,
                 self.gae_lambda,
                 self.synchronous,
+                self.sends_sequences(net),
             ),
             net=net,
             make_payload=make_payload,
@@ -379,3 +415,11 @@ class CollectorDataModule(pl.LightningDataModule):
         if self._dataset is not None:
             self._dataset.close()
             self._dataset = None
+
+
+def _require_whole_sequences(what: str, micro_batch_size: int, n_steps: int, num_envs: int) -> None:
+    if micro_batch_size % (n_steps * num_envs):
+        raise ValueError(
+            f"{what} learns from sequences of data.n_steps: data.micro_batch_size must be a multiple of data.n_steps × "
+            f"env.num_envs, got {micro_batch_size}, {n_steps} and {num_envs}; {n_steps * num_envs} would do"
+        )

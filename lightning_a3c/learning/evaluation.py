@@ -14,6 +14,7 @@ from torch.utils.data import IterableDataset
 from lightning_a3c.collection.rollout import to_tensor
 from lightning_a3c.environments.config import EnvConfig
 from lightning_a3c.environments.making import make_vector_env, reset_seed
+from lightning_a3c.rl.memory import Memory
 from lightning_a3c.rl.policies import NetworkPolicy
 
 
@@ -81,12 +82,14 @@ class EvaluationDataset(IterableDataset[Episode]):
         lengths = np.zeros(num_envs, dtype=np.int64)
         held_back: list[deque[Episode]] = [deque() for _ in range(num_envs)]
         given_out = cut_off = env_steps = 0
+        memory = policy.memory(num_envs)
         env = make_vector_env(self.env, num_envs)
         try:
             observations, _ = env.reset(seed=reset_seed(self.seed, num_envs))
             while given_out < self.episodes:
-                actions, _ = policy(to_tensor(observations))
-                observations, rewards, terminated, truncated, _ = env.step(policy.to_env(actions).numpy())
+                decision = policy(to_tensor(observations), memory)
+                actions = policy.to_env(decision.actions).numpy()
+                observations, rewards, terminated, truncated, _ = env.step(actions)
                 returns += rewards
                 lengths += 1
                 env_steps += num_envs
@@ -101,6 +104,7 @@ class EvaluationDataset(IterableDataset[Episode]):
                         )
                     returns[index] = 0
                     lengths[index] = 0
+                memory = Memory(decision.state, torch.from_numpy(ended | cut))
                 if cut.any():
                     cut_off += int(cut.sum())
                     observations, _ = env.reset(options={"reset_mask": cut})

@@ -1,8 +1,9 @@
-"""The agent as a LightningModule: network, combined loss, optimizer. Knows no environment or process."""
+"""The agent as a LightningModule: network, combined loss, optimizer. Steps no environment and knows no process."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -15,6 +16,8 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
+from lightning_a3c.environments.encoding import TaskEncoding
+from lightning_a3c.environments.task import SPACES
 from lightning_a3c.learning.agents import (
     AgentOptions,
     build_agent,
@@ -41,14 +44,19 @@ from lightning_a3c.learning.task_following import (
 )
 from lightning_a3c.learning.trainer_checks import validate_fit, validate_trainer
 from lightning_a3c.learning.update_log import OF_EPISODES, EpisodeMetricGuard, UpdateLog
-from lightning_a3c.rl.action_spec import ActionSpec, DiscreteSpec
-from lightning_a3c.rl.agent_network import AgentNetwork, Observations, action_spec_of, has_gaussian
+from lightning_a3c.rl.action_spec import ActionSpec, DiscreteSpec, is_continuous
+from lightning_a3c.rl.agent_network import AgentNetwork, Observations, action_spec_of
 from lightning_a3c.rl.losses import A2CLoss, LossTerms
+from lightning_a3c.rl.memory import Memory, is_recurrent, outputs_of, state_size_of
 from lightning_a3c.rl.network_checks import evaluating, training_differences
 from lightning_a3c.rl.networks import class_path_of, orthogonal_init
 from lightning_a3c.rl.policies import choose_actions, require_distribution
 from lightning_a3c.rl.types import Batch, Gradients, Prediction
+from lightning_a3c.system.argument_checks import require_number, require_switch, require_whole
 
+_OF_POLICY_LAG = ("policy_kl", "importance_ratio", "clipped_ratios")  # NaN where they are unknown
+
+_SPEC_KEYS = {"class_path", "init_args", "dict_kwargs"}  # the last is jsonargparse's
 DEFAULT_OPTIMIZER = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3, "eps": 1e-3, "fused": True}}
 
 
@@ -56,7 +64,7 @@ class A3CModule(pl.LightningModule):
     """Actor-critic learner for data-parallel and gradient-parallel training.
 
     >>> module = A3CModule(observation_shape=(4,), num_actions=2)
-    >>> action = module.act(torch.zeros(1, 4))
+    >>> action = module.decode(module.act(module.encode([0.0, 0.0, 0.0, 0.0]))[0])
 
     Args:
         observation_shape: shape of one observation.
@@ -66,7 +74,7 @@ class A3CModule(pl.LightningModule):
         network: None, a class path with init_args, a class or function, or a module; see `build_network`. A checkpoint
             cannot rebuild a module, nor a class that cannot be imported: pass it to `load_from_checkpoint` again.
         orthogonal: initialise orthogonally instead of with PyTorch's default.
-        entropy_weight: β; None takes 0.01, and 0 for actions with Gaussian parts.
+        entropy_weight: β; None takes 0.01, and 0 for actions that are, or have, real numbers.
         value_weight: weight of the critic's error.
         final_entropy_weight: where β goes on a straight line; None keeps it constant.
         entropy_updates: updates until β is there; required with `final_entropy_weight`.
@@ -81,6 +89,8 @@ class A3CModule(pl.LightningModule):
         squash_actions: bring Box actions into their bounds by tanh instead of clipping them.
         log_std: whether the log-stds of Box actions are a "parameter" each or outputs of the network, a "head".
         initial_log_std: where a "parameter" starts.
+        action_spec: a distribution of your own instead of the usual one, `{"class_path": …, "init_args": {…}}`; see
+            `ActionSpec`.
         protocol: the former name of `task`, so that earlier checkpoints load.
 
     Raises:
@@ -108,6 +118,7 @@ class A3CModule(pl.LightningModule):
         squash_actions: bool = False,
         log_std: Literal["parameter", "head"] = "parameter",
         initial_log_std: float = -0.5,
+        action_spec: dict[str, Any] | None = None,
         protocol: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -116,9 +127,32 @@ class A3CModule(pl.LightningModule):
             raise ValueError(f'mode must be "data", "gradient" or None, got {mode!r}')
         if log_std not in ("parameter", "head"):
             raise ValueError(f'log_std must be "parameter" or "head", got {log_std!r}')
-        for name, spec_dict in (("optimizer", optimizer), ("lr_scheduler", lr_scheduler)):
+        specs = {"optimizer": optimizer, "lr_scheduler": lr_scheduler, "action_spec": action_spec}
+        for name, spec_dict in (specs | ({"network": network} if isinstance(network, dict) else {})).items():
             if spec_dict is not None and not (isinstance(spec_dict, Mapping) and "class_path" in spec_dict):
                 raise ValueError(f'{name} must be {{"class_path": ..., "init_args": {{...}}}}, got {spec_dict!r}')
+            if unknown := set(spec_dict or ()) - _SPEC_KEYS:
+                raise ValueError(
+                    f"{name} has {min(unknown)!r}, which is neither class_path nor init_args: {spec_dict!r}"
+                )
+        weights = {
+            "entropy_weight": entropy_weight,
+            "value_weight": value_weight,
+            "final_entropy_weight": final_entropy_weight,
+            "initial_log_std": initial_log_std,
+        }
+        for name, number in weights.items():
+            if number is not None:
+                require_number(name, number)
+        switches = {
+            "orthogonal": orthogonal,
+            "normalize_observations": normalize_observations,
+            "normalize_rewards": normalize_rewards,
+            "squash_actions": squash_actions,
+        }
+        for name, switch in switches.items():
+            require_switch(name, switch)
+        require_whole("max_skipped_in_a_row", max_skipped_in_a_row)
         if max_skipped_in_a_row < 1:
             raise ValueError(f"max_skipped_in_a_row must be >= 1, got {max_skipped_in_a_row}")
         observation_shape, num_actions = tuple(map(int, observation_shape)), int(num_actions)  # often NumPy's
@@ -126,14 +160,14 @@ class A3CModule(pl.LightningModule):
             network = {"class_path": class_path}  # a checkpoint can keep this
         self.save_hyperparameters(ignore=["protocol", "network"] if callable(network) else ["protocol"])
         options = AgentOptions(
-            normalize_observations, normalize_rewards, squash_actions, log_std == "head", initial_log_std
+            normalize_observations, normalize_rewards, squash_actions, log_std == "head", initial_log_std, action_spec
         )
         self.net = build_agent(observation_shape, num_actions, task, network, options)
         if orthogonal:
             orthogonal_init(inner_net(self.net))
         spec = action_spec_of(self.net, num_actions)
         if entropy_weight is None:
-            entropy_weight = 0.0 if has_gaussian(spec) else 0.01
+            entropy_weight = 0.0 if is_continuous(spec) else 0.01
         custom_spec = None if spec == DiscreteSpec(num_actions) else spec
         self.loss = A2CLoss(
             entropy_weight, value_weight, final_entropy_weight, entropy_updates, action_spec=custom_spec
@@ -148,12 +182,15 @@ class A3CModule(pl.LightningModule):
         self.frame_skip: int = (task or {}).get("frame_skip", 1)
         self._skipped = NonFiniteCounter(max_skipped_in_a_row)
         self.evaluated = EpisodeSummary()
+        self._encoding_of: tuple[TaskDict | None, TaskEncoding] | None = None  # and the task that it is of
 
     @classmethod
     def for_data(cls, data: Any, **kwargs: Any) -> Self:
         """A module that fits the environment of a `CollectorDataModule`."""
         task = data.task
-        return cls(task.observation_shape, task.num_actions, task=task.to_dict(), **kwargs)
+        module = cls(task.observation_shape, task.num_actions, task=task.to_dict(), **kwargs)
+        module._follow_targets(data)
+        return module
 
     @property
     def action_spec(self) -> ActionSpec:
@@ -178,36 +215,91 @@ class A3CModule(pl.LightningModule):
         hparams.update(task=self.hparams["task"])
         return hparams
 
-    def forward(self, observations: Observations) -> tuple[Tensor, Tensor]:
+    def forward(self, observations: Observations, *memory: Tensor) -> tuple[Tensor, ...]:
         """Observations → parameters of the action distribution [B, P], values [B]; bfloat16 within autocast.
 
-        Observations are [B, *observation_shape], or for Dict and Tuple spaces also a dict of tensors by part.
+        Observations are [B, *observation_shape], or for Dict and Tuple spaces also a dict of tensors by part. A network
+        with memory takes sequences, a state and starts, and returns a state too, as `rl.memory` says.
         """
-        parameters, values = self.net(observations)
-        return parameters, values
+        results: tuple[Tensor, ...] = self.net(observations, *memory)
+        return results
 
-    @torch.no_grad()
-    def act(self, observations: Observations, greedy: bool = False) -> Tensor:
-        """Observations → actions in the environment's units, always chosen in evaluation mode.
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether the network has memory, so that `act` takes and returns a state."""
+        return is_recurrent(self.net)
 
-        Returns:
-            int64 [B] for Discrete, float32 [B, *action shape] for Box, otherwise rows of numbers [B, L], which
-            `environments.spaces.decode_action` turns into actions of the space.
+    def encode(self, observation: Any, info: Mapping[str, Any] | None = None) -> Tensor:
+        """What `env.reset` and `env.step` return → observations [B, *observation_shape], as `act` and `forward` take.
+
+        The environment must give what the agent was trained on: put the wrappers in `hparams["task"]["wrappers"]`
+        around it, and the preprocessing of Atari. Normalisation is part of the network.
+
+        Args:
+            observation: one, which gives B = 1, or those of a Gymnasium vector environment.
+            info: what the environment returned with it. Needed where the action mask does not come with the
+                observation: `info["action_mask"]` is read, also where training calls a method for it.
 
         Raises:
-            ValueError: the network masks every action, or gives NaN.
+            ValueError: the observation does not fit the task, or the mask is missing or allows nothing.
         """
+        return torch.from_numpy(self._encoding().encode(observation, info)).to(self.device)
+
+    def decode(self, action: Any) -> Any:
+        """An action of `act` → what `env.step` takes.
+
+        Args:
+            action: one of them, `act(…)[0]`, for an environment; all of them for a Gymnasium vector environment.
+
+        Raises:
+            ValueError: its shape is neither that of an action nor that of a batch.
+        """
+        return self._encoding().decode(action.cpu() if isinstance(action, Tensor) else action)
+
+    def _encoding(self) -> TaskEncoding:
+        task = self.hparams["task"]
+        if self._encoding_of is None or self._encoding_of[0] is not task:  # the data module's task may replace it
+            names = ("observation_shape", "num_actions")
+            self._encoding_of = task, TaskEncoding(task or {name: self.hparams[name] for name in names})
+        return self._encoding_of[1]
+
+    @torch.no_grad()
+    def act(
+        self,
+        observations: Observations,
+        greedy: bool = False,
+        state: Tensor | None = None,
+        starts: Tensor | Sequence[bool] | None = None,
+    ) -> Any:
+        """Observations → actions in the environment's units, always chosen in evaluation mode.
+
+        Args:
+            observations: as `encode` gives them, on any device, or a dict of tensors by part.
+            greedy: take the likeliest actions instead of sampling.
+            state: what the last call returned, for a network with memory; None begins B episodes.
+            starts: bool [B], where an episode begins with these observations, so that the state is forgotten.
+
+        Returns:
+            int64 [B] for Discrete, float32 [B, *action shape] for Box, otherwise rows of numbers [B, L]. `decode`
+            turns them into what `env.step` takes. With memory, a pair of these and the state for the next call.
+
+        Raises:
+            ValueError: the network masks every action, or gives NaN, or a state is given to one without memory.
+        """
+        if (state is not None or starts is not None) and not self.is_recurrent:
+            raise ValueError(f"{self._network_name} has no memory: call act without state and starts")
         on_device: Observations = (
             {name: tensor.to(self.device) for name, tensor in observations.items()}
             if isinstance(observations, Mapping)
             else observations.to(self.device)
         )
         with evaluating(self):
-            parameters, _ = self.forward(on_device)
+            parameters, _, new_state = self._step(on_device, state, starts)
         spec = self.action_spec
         actions = spec.to_env(choose_actions(parameters.float(), greedy, spec=spec, network=self._network_name))
         shape = tuple((self.hparams["task"] or {}).get("action_shape") or ())
-        return actions.view(len(actions), *shape) if shape else actions
+        shaped = actions.view(len(actions), *shape) if shape else actions
+        return (shaped, new_state) if self.is_recurrent else shaped
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
@@ -231,6 +323,7 @@ class A3CModule(pl.LightningModule):
             return []
         missing = self._choose_mode()
         validate_fit(trainer, self.net)
+        self._follow_targets(getattr(trainer, "datamodule", None))
         if type(self).forward is not A3CModule.forward:
             rank_zero_warn(
                 f"{type(self).__name__} overrides forward, but workers act with its network alone, not with what "
@@ -260,7 +353,9 @@ class A3CModule(pl.LightningModule):
     def on_fit_start(self) -> None:
         if self.hparams["task"]:
             values = self.hparams["task"].items()
-            rank_zero_info("Playing " + ", ".join(f"{k} {v}" for k, v in values if v not in (None, [])))
+            rank_zero_info(
+                "Playing " + ", ".join(f"{k} {v}" for k, v in values if v not in (None, []) and k not in SPACES)
+            )
 
     def on_train_start(self) -> None:
         self.progress.start()
@@ -285,9 +380,8 @@ class A3CModule(pl.LightningModule):
             self._end_update(batch, lambda: LossTerms(*sent.where(sent.isfinite(), torch.nan).nanmean(dim=0)))
             self._apply_gradients()
             return None
-        observations, actions, returns = batch.payload
-        parameters, values = self.forward(observations)
-        terms = self.loss(parameters, values, actions, returns, self.global_step)
+        parameters, values = outputs_of(self.forward, batch.payload, self.is_recurrent)
+        terms = self.loss.of(parameters, values, batch.payload, self.global_step)
         detached = LossTerms._make(term.detach() for term in terms)
         self._end_update(batch, lambda: detached)
         return terms.loss_total
@@ -359,8 +453,17 @@ class A3CModule(pl.LightningModule):
         self.log_dict({f"test/{name}": value for name, value in self.evaluated.pop(with_interval=True).items()})
 
     def predict_step(self, batch: Tensor) -> Prediction:
-        """Observations [B, *observation_shape] → probabilities of discrete actions, values, likeliest actions."""
-        parameters, values = self.forward(batch)
+        """Observations [B, *observation_shape] → probabilities of discrete actions, values, likeliest actions.
+
+        A network with memory takes whole sequences [B, T, *observation_shape], from the beginning of an episode on, and
+        gives the prediction after each last step.
+        """
+        if self.is_recurrent:
+            parameters, values = self._unroll(batch)
+        elif batch.shape[2:] == (shape := tuple(self.hparams["observation_shape"])) and batch.shape[1:] != shape:
+            raise ValueError(f"{self._network_name} has no memory and predicts from observations, not from sequences")
+        else:
+            parameters, values = self.forward(batch)
         require_distribution(parameters, self._network_name)
         spec, parameters = self.action_spec, parameters.float()
         is_discrete = isinstance(spec, DiscreteSpec)
@@ -370,7 +473,8 @@ class A3CModule(pl.LightningModule):
     def export_onnx(self, path: str | Path) -> None:
         """Write the network for onnxruntime: `observations` in, `logits` and `values` out, any batch size.
 
-        Observations of several parts go in by part, under the names of the parts.
+        Observations of several parts go in by part, under the names of the parts. A network with memory makes one
+        step: `state` [B, H] and `starts` [B] go in too, and `next_state` comes out.
 
         `observations` have the `observation_dtype`. Needs the packages onnx and onnxscript
         (`pip install "lightning-a3c[onnx]"`).
@@ -380,8 +484,10 @@ class A3CModule(pl.LightningModule):
             NotWritable: `path` cannot be written.
         """
         observations = torch.zeros(2, *self.hparams["observation_shape"], dtype=self.observation_dtype)
+        observations = observations.to(self.device)
         unpacked = self.net.unpack(observations) if isinstance(self.net, AgentNetwork) else observations
-        export_onnx(self, path, unpacked)
+        memory = Memory.empty(2, state_size_of(self.net)) if self.is_recurrent else None
+        export_onnx(self, path, unpacked, memory and Memory(*(tensor.to(self.device) for tensor in memory)))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["progress"] = self.progress.state_dict() | {
@@ -418,6 +524,42 @@ class A3CModule(pl.LightningModule):
                 f'give one: --ckpt_path FILE, or trainer.{command}(…, ckpt_path="FILE") in a script'
             )
 
+    def _step(
+        self, observations: Observations, state: Tensor | None, starts: Tensor | Sequence[bool] | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Parameters [B, P] and values [B] for one observation of each environment, and the state after it."""
+        if not self.is_recurrent:
+            parameters, values = self.forward(observations)
+            return parameters, values, None
+        parts = observations if isinstance(observations, Mapping) else {"": observations}
+        batch = len(next(iter(parts.values())))
+        fresh = Memory.empty(batch, state_size_of(self.net))
+        begins = torch.as_tensor(starts) if starts is not None else fresh.starts if state is None else ~fresh.starts
+        state = (fresh.state if state is None else state).to(self.device)
+        if state.shape != fresh.state.shape or begins.shape != (batch,):
+            raise ValueError(
+                f"state {tuple(state.shape)} and starts {tuple(begins.shape)} do not fit {batch} observations: "
+                f"{tuple(fresh.state.shape)} and ({batch},) are needed"
+            )
+        one_step: Any = {name: part.unsqueeze(1) for name, part in parts.items()}
+        one_step = one_step if isinstance(observations, Mapping) else one_step[""]
+        parameters, values, state = self.forward(one_step, state, begins.bool().to(self.device).unsqueeze(1))
+        return parameters[:, 0], values[:, 0], state
+
+    def _unroll(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """Sequences [B, T, …] from the beginning of an episode → parameters [B, P] and values [B] after their end."""
+        expected = tuple(self.hparams["observation_shape"])
+        if observations.shape[2:] != expected:
+            raise ValueError(
+                f"{self._network_name} has memory and predicts from sequences [n, T, {', '.join(map(str, expected))}], "
+                f"got {tuple(observations.shape)}"
+            )
+        memory = Memory.empty(len(observations), state_size_of(self.net))
+        starts = torch.zeros(observations.shape[:2], dtype=torch.bool, device=observations.device)
+        starts[:, 0] = True
+        parameters, values, _ = self.forward(observations, memory.state.to(observations.device), starts)
+        return parameters[:, -1], values[:, -1]
+
     @property
     def _network_name(self) -> str:
         return f"network {type(self.net).__name__}"
@@ -442,6 +584,12 @@ class A3CModule(pl.LightningModule):
                 "optimizer LBFGS computes losses again, which gradient mode cannot; take another"
             )
         return [GradientParallel()] if mode == "gradient" and not has_callback else []
+
+    def _follow_targets(self, data: Any) -> None:
+        """Compute the targets that `data` asks for, and check that it sends what the network learns from."""
+        if hasattr(data, "vtrace_in_use"):
+            data.require_whole_sequences(self.net)
+            self.loss = replace(self.loss, vtrace=data.vtrace_in_use)
 
     def _follow_task(self, task: TaskDict) -> None:
         """Note that `task` is what is played now, whatever the module was made for."""
@@ -484,7 +632,7 @@ class A3CModule(pl.LightningModule):
         def find() -> dict[str, float | Tensor]:
             return {
                 **self._metric_guard.placeholders,
-                **find_terms()._asdict(),
+                **_known(find_terms()),
                 **self.progress.metrics(self.frame_skip),
                 "policy_lag": lag.float().mean(),
                 "queue_fill": fill.mean(),
@@ -520,6 +668,10 @@ class _LogLastUpdate(pl.Callback):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         assert isinstance(pl_module, A3CModule)
         pl_module.on_train_end()
+
+
+def _known(terms: LossTerms) -> dict[str, Tensor]:
+    return {name: term for name, term in terms._asdict().items() if name not in _OF_POLICY_LAG or not term.isnan()}
 
 
 def _specs(hyperparameters: Mapping[str, Any]) -> Specs:

@@ -30,7 +30,7 @@ def require_same_agent(checkpoint: Mapping[str, Any], module: pl.LightningModule
             f"the checkpoint was trained with actions and observations {task_spaces(trained_on)}, this run has "
             f"{task_spaces(played)}; use the config that made it"
         )
-    for name in ("observation_shape", "num_actions"):
+    for name in ("observation_shape", "num_actions", "action_spec"):
         if name in theirs and as_in_files(theirs[name]) != as_in_files(hparams[name]):
             raise CheckpointMismatch(
                 f"the checkpoint was trained with {name} {theirs[name]}, this run has {hparams[name]}; use the config "

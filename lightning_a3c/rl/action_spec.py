@@ -8,7 +8,8 @@ themselves. Knows no environment and no network.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -22,19 +23,43 @@ _HALF_LOG_2_PI = 0.5 * math.log(2 * math.pi)
 _LOG_STD_RANGE = (-20.0, 2.0)  # of a head; beyond it a single large gradient would make exp overflow or vanish
 
 
+@contextmanager
+def seeded_by(generator: torch.Generator | None) -> Iterator[None]:
+    """Let `generator` decide what the block draws with functions that take none, as those of `torch.distributions` do.
+
+    The global random state is as before afterwards. Without a generator the block draws from it.
+    """
+    if generator is None:
+        yield
+        return
+    seed = torch.randint(2**62, (), generator=generator, device=generator.device)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(seed))
+        yield
+
+
 class ActionSpec(Protocol):
-    """One family of action spaces."""
+    """One family of action spaces, and the base of your own distributions.
+
+    `model.action_spec` names a class that is called like the one it replaces: with `low` and `high` for Box, `n` and
+    `start` for Discrete, `n` for MultiBinary, and otherwise with `parts`, a tuple of specs; then with its `init_args`.
+    It has all methods up to `to_env`, and changes nothing when it is called.
+    """
 
     @property
     def num_outputs(self) -> int:
         """Numbers per observation that the network computes for the policy."""
+        return self.num_parameters
 
     @property
     def num_parameters(self) -> int:
         """P, numbers per observation that the distribution takes."""
 
     def sample(self, parameters: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """float32 [B, P] → actions: int64 [B], int64 [B, L] or float32 [B, L]."""
+        """float32 [B, P] → actions: int64 [B], int64 [B, L] or float32 [B, L].
+
+        They depend on the generator alone, if there is one: reproducible runs need that. `seeded_by` helps.
+        """
 
     def mode(self, parameters: Tensor) -> Tensor:
         """float32 [B, P] → the likeliest actions."""
@@ -43,13 +68,18 @@ class ActionSpec(Protocol):
         """float32 [B, P], actions → log π(a|o) and the entropy in nats, both float32 [B]."""
 
     def to_env(self, actions: Tensor) -> Tensor:
-        """Actions in the environment's units; only here do clipping and squashing take place."""
+        """Actions in the environment's units; only here do clipping and squashing take place.
+
+        int64 [B] for Discrete, otherwise rows of all numbers of an action, [B, L].
+        """
 
     def distribution(self, parameters: Tensor) -> D.Distribution:
-        """The same distribution as an object of PyTorch's."""
+        """The same distribution as an object of PyTorch's, for those who want one; nothing else calls it."""
+        raise NotImplementedError(f"{type(self).__name__} has no distribution of PyTorch's")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, from which `action_spec` makes it again."""
+        """Plain values, from which `action_spec` makes it again; one named by class path has no need of it."""
+        raise NotImplementedError(f"{type(self).__name__} has no family")
 
 
 @dataclass(frozen=True)
@@ -281,11 +311,25 @@ class JointSpec:
 
 def action_size(spec: ActionSpec) -> int:
     """L, numbers per stored action."""
+    return math.prod(stored_shape(spec))
+
+
+def stored_shape(spec: ActionSpec) -> tuple[int, ...]:
+    """Shape of one stored action: () or (L,)."""
     if isinstance(spec, DiscreteSpec):
-        return 1
+        return ()
     if isinstance(spec, JointSpec):
-        return sum(map(action_size, spec.parts))
-    return spec.n if isinstance(spec, BinarySpec) else spec.num_parameters // 2
+        return (sum(map(action_size, spec.parts)),)
+    if isinstance(spec, BinarySpec):
+        return (spec.n,)
+    if isinstance(spec, BoxSpec):
+        return (len(spec.low),)
+    return tuple(spec.mode(torch.zeros(1, spec.num_parameters)).shape[1:])
+
+
+def is_continuous(spec: ActionSpec) -> bool:
+    """Whether actions, or parts of them, are real numbers."""
+    return spec.mode(torch.zeros(1, spec.num_parameters)).is_floating_point()
 
 
 def action_spec(values: dict[str, Any]) -> ActionSpec:

@@ -6,13 +6,14 @@ Knows no environment, no loss and no process.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from lightning_a3c.rl.action_spec import ActionSpec, BoxSpec, DiscreteSpec, JointSpec, clamp_log_std
+from lightning_a3c.rl.memory import state_size_of
 from lightning_a3c.rl.normalization import RunningMoments, moments_of
 from lightning_a3c.rl.types import RolloutStats
 
@@ -44,7 +45,7 @@ class AgentNetwork(nn.Module):
     parameters here. Masked actions get a probability of 0.
 
     Args:
-        net: observations → (outputs [B, num_outputs of the spec], values [B]).
+        net: observations → (outputs [B, num_outputs of the spec], values [B]), or a network with memory.
         action_spec: family of the actions.
         parts: arrays of a packed observation, in order; None if observations are one array.
         mask: name of the part that holds the action mask, which `net` does not get.
@@ -66,6 +67,7 @@ class AgentNetwork(nn.Module):
         super().__init__()
         self.net = net
         self.action_spec = action_spec
+        self.state_size = state_size_of(net)
         self.parts = None if parts is None else list(parts)
         self.mask = mask
         initial = _initial_log_stds(action_spec)
@@ -85,16 +87,37 @@ class AgentNetwork(nn.Module):
             return 1.0
         return float((self.return_moments.variance + 1e-8).rsqrt())
 
-    def forward(self, observations: Observations) -> tuple[Tensor, Tensor]:
-        """Packed or plain observations [B, …], or a dict of them → parameters [B, P], values [B]."""
+    def forward(
+        self, observations: Observations, state: Tensor | None = None, starts: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        """Packed or plain observations, or a dict of them → parameters and values; see `rl.memory` for those with one.
+
+        Args:
+            observations: [B, …], or [B, T, …] for a network with memory.
+            state: float32 [B, H] before the first step; only with memory.
+            starts: bool [B, T], where episodes begin; only with memory.
+
+        Returns:
+            Parameters [B, P] and values [B]; with memory [B, T, P], [B, T] and the state [B, H] after the last step.
+        """
+        if starts is None:
+            inputs, mask = self._inputs(observations)
+            outputs, values = self.net(inputs)
+            return self._complete(outputs, mask), values
+        inputs, mask = self._inputs(_map(observations, lambda tensor: tensor.flatten(0, 1)))
+        steps = _map(inputs, lambda tensor: tensor.view(*starts.shape, *tensor.shape[1:]))
+        outputs, values, state = self.net(steps, state, starts)
+        return self._complete(outputs.flatten(0, 1), mask).view(*starts.shape, -1), values, state
+
+    def _inputs(self, observations: Observations) -> tuple[Any, Tensor | None]:
+        """What the inner network gets, and the mask of the actions."""
         inputs: Any = self.unpack(observations)
         mask = inputs.pop(self.mask).bool() if self.mask is not None else None
         if isinstance(inputs, dict) and inputs.keys() == {""}:  # an array that travelled with its mask
             inputs = inputs[""]
         if self.observation_moments is not None:
             inputs = self._normalize(inputs)
-        outputs, values = self.net(inputs)
-        return self._complete(outputs, mask), values
+        return inputs, mask
 
     def unpack(self, observations: Observations) -> Observations:
         """The parts of packed observations, each [B, *shape]; a new dict, or the observations if they are one array."""
@@ -150,6 +173,12 @@ class AgentNetwork(nn.Module):
         return outputs
 
 
+def _map(observations: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(observations, Mapping):
+        return {name: function(tensor) for name, tensor in observations.items()}
+    return function(observations)
+
+
 def action_spec_of(net: nn.Module, num_actions: int | None = None) -> ActionSpec:
     """The spec that `net` carries; without one its outputs are logits of discrete actions."""
     spec: ActionSpec | None = getattr(net, "action_spec", None)
@@ -164,11 +193,6 @@ def scales_rewards(net: nn.Module) -> bool:
 def _boxes(spec: ActionSpec) -> list[BoxSpec]:
     parts = spec.parts if isinstance(spec, JointSpec) else (spec,)
     return [part for part in parts if isinstance(part, BoxSpec)]
-
-
-def has_gaussian(spec: ActionSpec) -> bool:
-    """Whether part of the actions is drawn from Gaussians."""
-    return bool(_boxes(spec))
 
 
 def _has_std_head(spec: ActionSpec) -> bool:

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightning_a3c.rl.action_spec import ActionSpec, DiscreteSpec, action_size
+from lightning_a3c.rl.action_spec import ActionSpec, DiscreteSpec, stored_shape
+from lightning_a3c.rl.targets import VTraceConfig, vtrace_targets
+from lightning_a3c.rl.types import Experience, Sequences
 
 
 class LossTerms(NamedTuple):
@@ -24,6 +26,9 @@ class LossTerms(NamedTuple):
     value: Tensor  # mean of V
     batch_return: Tensor  # mean of the targets R
     explained_variance: Tensor  # 1 − Var(R − V) / Var(R); 0 where Var(R) is 0
+    policy_kl: Tensor  # KL from the policy that acted to the one that learns, in nats; NaN if unknown
+    importance_ratio: Tensor  # mean of π/μ over the actions taken; NaN if unknown
+    clipped_ratios: Tensor  # share of ratios above V-trace's ρ̄; NaN without V-trace
 
 
 def policy_loss(log_prob: Tensor, advantages: Tensor) -> Tensor:
@@ -56,6 +61,7 @@ class A2CLoss:
         final_entropy_weight: what β falls or rises to, on a straight line; None keeps it constant.
         entropy_updates: updates until β is there, >= 1; given with `final_entropy_weight`, or not.
         action_spec: family of the actions; None for discrete ones.
+        vtrace: correct the targets of sequences for policy lag; None takes the targets that the workers made.
     """
 
     entropy_weight: float = 0.01
@@ -63,6 +69,7 @@ class A2CLoss:
     final_entropy_weight: float | None = None
     entropy_updates: int | None = None
     action_spec: ActionSpec | None = None
+    vtrace: VTraceConfig | None = None
 
     def __post_init__(self) -> None:
         for name in ("entropy_weight", "final_entropy_weight"):
@@ -87,9 +94,15 @@ class A2CLoss:
         return self.entropy_weight + done * (self.final_entropy_weight - self.entropy_weight)
 
     def __call__(
-        self, parameters: Tensor, values: Tensor, actions: Tensor, returns: Tensor, update: int = 0
+        self,
+        parameters: Tensor,
+        values: Tensor,
+        actions: Tensor,
+        returns: Tensor,
+        update: int = 0,
+        log_probs: Tensor | None = None,
     ) -> LossTerms:
-        """Loss of a batch.
+        """Loss of a batch of transitions.
 
         Args:
             parameters: float32 or bfloat16 [B, P], of the action distribution π(·|o): logits for discrete actions.
@@ -97,26 +110,100 @@ class A2CLoss:
             actions: as the action spec stores them: int64 [B] for discrete ones, otherwise [B, L].
             returns: float32 [B], targets R.
             update: number of updates before this one; β may depend on it.
+            log_probs: float32 [B], log μ(a|o) of the policy that acted, to measure how far π is from it.
 
         Raises:
             ValueError: a shape does not fit. [B, 1] values would silently broadcast to [B, B].
         """
+        parameters, values, spec = self._checked(parameters, values, actions, returns)
+        log_prob, entropies = spec.log_prob_and_entropy(parameters, actions)
+        log_ratios = None if log_probs is None else log_prob.detach() - log_probs
+        return self._terms(log_prob, entropies, values, returns, (returns - values).detach(), log_ratios, update)
+
+    def of(self, parameters: Tensor, values: Tensor, experience: Experience, update: int = 0) -> LossTerms:
+        """Loss of `experience`.
+
+        Args:
+            parameters: float32 or bfloat16 [N, P]; N is B for transitions and S · T for sequences, T running fastest.
+            values: float32 or bfloat16 [N].
+            experience: what the workers sent.
+            update: number of updates before this one.
+
+        Raises:
+            ValueError: a shape does not fit.
+        """
+        if type(self).__call__ is not A2CLoss.__call__:
+            return self._own(parameters, values, experience, update)
+        if not isinstance(experience, Sequences):
+            actions, returns, log_probs = experience.actions, experience.returns, experience.log_probs
+            return self(parameters, values, actions, returns, update, log_probs)
+        actions, returns = experience.actions.flatten(0, 1), experience.returns.flatten()
+        parameters, values, spec = self._checked(parameters, values, actions, returns)
+        log_prob, entropies = spec.log_prob_and_entropy(parameters, actions)
+        log_ratios = log_prob.detach() - experience.log_probs.flatten()
+        if self.vtrace is None:
+            advantages = (returns - values).detach()
+        else:
+            steps = experience.rewards.shape
+            targets = vtrace_targets(
+                log_ratios.view(steps).t(),
+                experience.rewards.t(),
+                experience.discounts.t(),
+                values.detach().view(steps).t(),
+                experience.bootstrap,
+                self.vtrace,
+            )
+            returns, advantages = targets.values.t().flatten(), targets.advantages.t().flatten()
+        is_valid = experience.is_valid.flatten()
+        if not is_valid.all():
+            log_prob, entropies, values = log_prob[is_valid], entropies[is_valid], values[is_valid]
+            returns, advantages, log_ratios = returns[is_valid], advantages[is_valid], log_ratios[is_valid]
+        return self._terms(log_prob, entropies, values, returns, advantages, log_ratios, update)
+
+    def _own(self, parameters: Tensor, values: Tensor, experience: Experience, update: int) -> LossTerms:
+        """The loss of a subclass with a `__call__` of its own, which need not know of log-probabilities."""
+        if self.vtrace is not None:
+            raise ValueError(
+                f"{type(self).__name__} has its own __call__, which gets no V-trace advantages; set "
+                'data.targets to "gae", or override `of`'
+            )
+        if not isinstance(experience, Sequences):
+            return self(parameters, values, experience.actions, experience.returns, update)
+        rows = experience.is_valid.flatten()
+        actions, returns = experience.actions.flatten(0, 1), experience.returns.flatten()
+        return self(parameters[rows], values[rows], actions[rows], returns[rows], update)
+
+    def _checked(
+        self, parameters: Tensor, values: Tensor, actions: Tensor, returns: Tensor
+    ) -> tuple[Tensor, Tensor, ActionSpec]:
+        """Float32 parameters and values, once all shapes fit, and the family of the actions."""
         spec = self.action_spec or DiscreteSpec(parameters.shape[-1])
         batch = parameters.shape[:1]
-        expected = batch if isinstance(spec, DiscreteSpec) else (*batch, action_size(spec))
+        expected = (*batch, *stored_shape(spec))
         if parameters.ndim != 2 or not values.shape == returns.shape == batch or actions.shape != expected:
             raise ValueError(
                 f"parameters {tuple(parameters.shape)}, values {tuple(values.shape)}, actions {tuple(actions.shape)} "
                 f"and returns {tuple(returns.shape)} do not fit: [B, P], [B], "
-                f"{'[B]' if isinstance(spec, DiscreteSpec) else f'[B, {action_size(spec)}]'} and [B] are needed"
+                f"[{', '.join(map(str, ('B', *stored_shape(spec))))}] and [B] are needed"
             )
-        parameters, values = parameters.float(), values.float()  # bf16 is too coarse for means and logarithms
-        log_prob, entropies = spec.log_prob_and_entropy(parameters, actions)
-        advantages = (returns - values).detach()
+        return parameters.float(), values.float(), spec  # bf16 is too coarse for means and logarithms
+
+    def _terms(
+        self,
+        log_prob: Tensor,
+        entropies: Tensor,
+        values: Tensor,
+        returns: Tensor,
+        advantages: Tensor,
+        log_ratios: Tensor | None,
+        update: int,
+    ) -> LossTerms:
         entropy = entropies.mean()
         loss_policy = policy_loss(log_prob, advantages)
         loss_value = F.mse_loss(values, returns)
         loss_entropy = -self.entropy_weight_at(update) * entropy
+        unknown = values.new_full((), torch.nan)
+        ratios = None if log_ratios is None else log_ratios.exp()
         return LossTerms(
             loss_total=self.value_weight * loss_value + loss_policy + loss_entropy,
             loss_policy=loss_policy,
@@ -127,4 +214,9 @@ class A2CLoss:
             value=values.mean(),
             batch_return=returns.mean(),
             explained_variance=explained_variance(values, returns),
+            policy_kl=unknown if ratios is None or log_ratios is None else (ratios - 1 - log_ratios).mean(),
+            importance_ratio=unknown if ratios is None else ratios.mean(),
+            clipped_ratios=unknown
+            if ratios is None or self.vtrace is None
+            else (ratios > self.vtrace.rho_bar).float().mean(),
         )

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
+from lightning_a3c.rl.memory import is_recurrent
+
 Shape = Sequence[int] | Mapping[str, Sequence[int]]
 Dtype = torch.dtype | Mapping[str, torch.dtype]
 
@@ -103,7 +105,7 @@ def check_network(
 
     Raises:
         ValueError: the network does not map observations to logits [B, A] and values [B], cannot be copied, or keeps
-            state between calls in evaluation mode.
+            state between calls in evaluation mode. One with memory does not do what `rl.memory` asks for.
     """
     observations = _examples(observation_shape, dtype, bounds, device_of(net))
     with torch.no_grad(), _eager():
@@ -116,6 +118,8 @@ def check_network(
             _check_shapes(before, net, num_actions)
             _snapshot(tried, observations[1])
             _check_memory(net, observations[0], before, after=_snapshot(tried, observations[0]))
+            if is_recurrent(net):
+                _check_sequences(tried, observations)
 
 
 def training_differences(
@@ -162,7 +166,7 @@ def _part(dtype: Dtype, name: str) -> torch.dtype:
 
 def _outputs(net: nn.Module, observations: Any) -> tuple[Tensor, Tensor]:
     try:
-        outputs = net(observations)
+        outputs = _first_step(net, observations) if is_recurrent(net) else net(observations)
         if not isinstance(outputs, tuple) or len(outputs) != 2:
             raise TypeError(f"it returns {type(outputs).__name__}, not a pair")
         if not all(output.shape is not None and isinstance(output, Tensor) for output in outputs):
@@ -176,10 +180,69 @@ def _outputs(net: nn.Module, observations: Any) -> tuple[Tensor, Tensor]:
                 f"{error}"
             ) from error
         way_out = "" if observations.is_floating_point() else "; convert them with observations.float()"
+        if isinstance(error, TypeError) and "'state'" in str(error) and not is_recurrent(net):
+            way_out = "; a network with memory needs a method initial_state(batch), as lightning_a3c.rl.memory says"
         raise ValueError(
             f"network {type(net).__name__} does not turn {_kind(observations, ' observations')} into (logits, values): "
             f"{error}{way_out}"
         ) from error
+
+
+def _first_step(net: Any, observations: Any) -> tuple[Tensor, Tensor]:
+    outputs, values, _ = _steps(net, [observations], _initial_state(net, observations))
+    return outputs[:, 0], values[:, 0]
+
+
+def _initial_state(net: Any, observations: Any) -> Tensor:
+    batch = len(next(iter(observations.values())) if isinstance(observations, Mapping) else observations)
+    state = net.initial_state(batch)
+    if not isinstance(state, Tensor) or state.ndim != 2 or len(state) != batch or not state.is_floating_point():
+        is_tensor = isinstance(state, Tensor)
+        found = f"{state.dtype} {tuple(state.shape)}" if is_tensor else type(state).__name__
+        raise TypeError(f"initial_state({batch}) gives {found}, not a float tensor ({batch}, H)")
+    return state
+
+
+def _steps(net: Any, steps: Sequence[Any], state: Tensor, begins: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """What `net` gives for a sequence of `steps` in which an episode begins at step `begins`."""
+    first = steps[0]
+    if isinstance(first, Mapping):
+        observations: Any = {name: torch.stack([step[name] for step in steps], dim=1) for name in first}
+    else:
+        observations = torch.stack(list(steps), dim=1)
+    starts = torch.zeros(len(state), len(steps), dtype=torch.bool, device=state.device)
+    if 0 <= begins < len(steps):
+        starts[:, begins] = True
+    result = net(observations, state, starts)
+    if not isinstance(result, tuple) or len(result) != 3 or not all(isinstance(part, Tensor) for part in result):
+        raise TypeError("it does not return outputs, values and a state")
+    outputs, values, after = result
+    if outputs.ndim != 3 or outputs.shape[:2] != starts.shape or values.shape != starts.shape:
+        raise TypeError(
+            f"for {starts.shape[0]} sequences of {starts.shape[1]} steps it returns outputs {tuple(outputs.shape)} and "
+            f"values {tuple(values.shape)}, not ({starts.shape[0]}, {starts.shape[1]}, P) and {tuple(starts.shape)}"
+        )
+    if after.shape != state.shape:
+        raise TypeError(f"its state changes from {tuple(state.shape)} to {tuple(after.shape)}")
+    return outputs, values, after
+
+
+def _check_sequences(net: nn.Module, observations: Sequence[Any]) -> None:
+    """Refuse a network with memory for which a sequence is not the same as its steps one by one."""
+    steps = [observations[0], observations[1], observations[0]]
+    state = _initial_state(net, observations[0])
+    whole = _steps(net, steps, state, begins=1)
+    pieces = []
+    for number, step in enumerate(steps):
+        outputs, values, state = _steps(net, [step], state, begins=0 if number == 1 else -1)
+        pieces.append((outputs, values))
+    one_by_one = (*(torch.cat(part, dim=1) for part in zip(*pieces, strict=True)), state)
+    for name, together, apart in zip(("outputs", "values", "state"), whole, one_by_one, strict=True):
+        if not _is_same(together, apart):
+            raise ValueError(
+                f"network {type(net).__name__} gives other {name} for a sequence than for its steps one by one; axes "
+                "are [B, T, …], and the state must be initial before each step whose `starts` is true"
+            )
 
 
 def _kind(tensor: Tensor, of: str = "") -> str:
@@ -206,7 +269,8 @@ def _check_memory(net: nn.Module, observations: Any, before: dict[str, Tensor], 
         raise ValueError(
             f"network {type(net).__name__} keeps state between calls in evaluation mode: given the same observations "
             f"again after others, it differed in {', '.join(changed[:5])}; workers share its weights and may repeat a "
-            "call, so its outputs must depend on the observations alone (recurrent networks are not supported yet)"
+            "call, so its outputs must depend on the observations alone; a network with memory takes and returns its "
+            "state, as lightning_a3c.rl.memory says"
         )
 
 

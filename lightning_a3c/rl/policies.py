@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from lightning_a3c.rl.action_spec import ActionSpec, DiscreteSpec
 from lightning_a3c.rl.agent_network import action_spec_of
+from lightning_a3c.rl.memory import Memory, state_size_of
+
+
+class Decision(NamedTuple):
+    """What a policy chose for B observations."""
+
+    actions: Tensor  # as the action spec stores them
+    values: Tensor  # float32 [B]
+    parameters: Tensor  # float32 [B, P], of the distribution that the actions are drawn from
+    state: Tensor  # float32 [B, H], of the policy's memory after this step; H is 0 without memory
 
 
 class Policy(Protocol):
     """Chooses actions and estimates values; all results on the CPU."""
 
-    def __call__(self, observations: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, *observation_shape] → actions as the action spec stores them, values float32 [B]."""
+    state_size: int
+    """H, the numbers of memory for each environment; 0 for none."""
 
-    def values(self, observations: Tensor) -> Tensor:
-        """[B, *observation_shape] → values float32 [B]."""
+    def __call__(self, observations: Tensor, memory: Memory) -> Decision:
+        """[B, *observation_shape] → actions, values, and the state to go on from."""
+
+    def values(self, observations: Tensor, memory: Memory) -> Tensor:
+        """[B, *observation_shape] → values float32 [B]. The memory stays as it is."""
+
+    def log_probs(self, parameters: Tensor, actions: Tensor) -> Tensor:
+        """[B, P] of decisions, and their actions → log π(a|o), float32 [B]."""
 
 
 def choose_actions(
@@ -71,8 +87,8 @@ class NetworkPolicy:
     Raises ValueError where the network's outputs are no distribution, naming the network and the sub-environment.
 
     Args:
-        net: observations [B, …] → (parameters [B, P], values [B]); its `action_spec`, if it has one, says what the
-            parameters mean, and they are logits otherwise.
+        net: observations [B, …] → (parameters [B, P], values [B]), or with memory as `rl.memory` says; its
+            `action_spec`, if it has one, says what the parameters mean, and they are logits otherwise.
         seed: of the sampling; the global random state is neither read nor changed.
         greedy: take the likeliest action instead of sampling.
     """
@@ -81,6 +97,7 @@ class NetworkPolicy:
         self.net = net
         self.greedy = greedy
         self.action_spec = action_spec_of(net)
+        self.state_size = state_size_of(net)
         self._generator = torch.Generator().manual_seed(int(seed) % 2**64)
 
     @property
@@ -92,12 +109,19 @@ class NetworkPolicy:
     def generator_state(self, state: Tensor) -> None:
         self._generator.set_state(state)
 
-    def __call__(self, observations: Tensor) -> tuple[Tensor, Tensor]:
-        parameters, values = self.evaluate(observations)
-        return self.choose(parameters), values
+    def memory(self, batch: int) -> Memory:
+        """Of `batch` environments whose episodes begin."""
+        return Memory.empty(batch, self.state_size)
 
-    def values(self, observations: Tensor) -> Tensor:
-        return self.evaluate(observations)[1]
+    def __call__(self, observations: Tensor, memory: Memory) -> Decision:
+        parameters, values, state = self.evaluate(observations, memory)
+        return Decision(self.choose(parameters), values, parameters, state)
+
+    def values(self, observations: Tensor, memory: Memory) -> Tensor:
+        return self.evaluate(observations, memory)[1]
+
+    def log_probs(self, parameters: Tensor, actions: Tensor) -> Tensor:
+        return self.action_spec.log_prob_and_entropy(parameters, actions)[0]
 
     def choose(self, parameters: Tensor) -> Tensor:
         """float32 [B, P] → actions as the action spec stores them."""
@@ -111,8 +135,12 @@ class NetworkPolicy:
         return self.action_spec.to_env(actions)
 
     @torch.no_grad()
-    def evaluate(self, observations: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, *observation_shape] → parameters float32 [B, P], values float32 [B]."""
+    def evaluate(self, observations: Tensor, memory: Memory) -> tuple[Tensor, Tensor, Tensor]:
+        """[B, *observation_shape] → parameters float32 [B, P], values float32 [B], state float32 [B, H]."""
         device = next(self.net.parameters()).device
-        parameters, values = self.net(observations.to(device))
-        return parameters.float().cpu(), values.float().cpu()
+        if not self.state_size:
+            parameters, values = self.net(observations.to(device))
+            return parameters.float().cpu(), values.float().cpu(), memory.state
+        one_step = observations.to(device).unsqueeze(1), memory.state.to(device), memory.starts.to(device).unsqueeze(1)
+        parameters, values, state = self.net(*one_step)
+        return parameters[:, 0].float().cpu(), values[:, 0].float().cpu(), state.cpu()

@@ -12,11 +12,31 @@ from torch import Tensor
 
 
 class Transitions(NamedTuple):
-    """B transitions in the form that the loss needs."""
+    """B transitions in the form that the loss needs; their order does not matter."""
 
     observations: Tensor  # uint8 or float32 [B, *observation_shape]; bytes [B, n] if packed
     actions: Tensor  # int64 [B] for discrete ones; otherwise int64 or float32 [B, L]
     returns: Tensor  # float32 [B], targets R_t
+    log_probs: Tensor  # float32 [B], log μ(a|o) of the policy μ that acted
+
+
+class Sequences(NamedTuple):
+    """S sequences of T steps, each in the order of time: for policies with memory, and for V-trace."""
+
+    observations: Tensor  # uint8 or float32 [S, T, *observation_shape]; bytes [S, T, n] if packed
+    actions: Tensor  # int64 [S, T] for discrete ones; otherwise int64 or float32 [S, T, L]
+    returns: Tensor  # float32 [S, T], targets by the values of the policy that acted
+    log_probs: Tensor  # float32 [S, T], log μ(a|o) of the policy μ that acted
+    rewards: Tensor  # float32 [S, T], as learned from, plus γV(final observation) where truncated
+    discounts: Tensor  # float32 [S, T], γ, or 0 where the episode ended
+    bootstrap: Tensor  # float32 [S], V of the observation after the last step
+    starts: Tensor  # bool [S, T], an episode begins: the state is forgotten before this step
+    is_valid: Tensor  # bool [S, T], false where the step only reset (next-step autoreset)
+    state: Tensor  # float32 [S, H], of the policy's memory before the first step; H is 0 without memory
+
+
+Experience = Transitions | Sequences
+"""What is learned from."""
 
 
 class Gradients(NamedTuple):
@@ -29,8 +49,8 @@ class Gradients(NamedTuple):
     worker: Tensor  # int64 [k], rank of the worker that sent it
 
 
-Payload = Transitions | Gradients
-"""What a worker sends: transitions in data mode, gradients in gradient mode."""
+Payload = Transitions | Sequences | Gradients
+"""What a worker sends: experience in data mode, gradients in gradient mode."""
 
 
 class RolloutStats(NamedTuple):

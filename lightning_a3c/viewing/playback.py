@@ -19,7 +19,8 @@ from lightning_a3c.environments.config import EnvConfig
 from lightning_a3c.environments.making import checked, make_env, reset_seed
 from lightning_a3c.environments.registry import spec_of
 from lightning_a3c.environments.spaces import component_names
-from lightning_a3c.rl.action_spec import ActionSpec, BinarySpec, BoxSpec, JointSpec
+from lightning_a3c.rl.action_spec import ActionSpec, BinarySpec, BoxSpec, DiscreteSpec, JointSpec
+from lightning_a3c.rl.memory import Memory
 from lightning_a3c.rl.policies import NetworkPolicy
 
 _ATARI_FRAMES_PER_SECOND = 60  # of the Atari console
@@ -98,8 +99,10 @@ def play_episode(env: gymnasium.Env[Any, Any], policy: NetworkPolicy, seed: int)
     names = action_names(env)
     observation, _ = env.reset(seed=reset_seed(seed))
     score, steps, ended = 0.0, 0, False
+    memory = policy.memory(1)
     while True:
-        parameters, values = policy.evaluate(to_tensor(observation).unsqueeze(0))
+        parameters, values, state = policy.evaluate(to_tensor(observation).unsqueeze(0), memory)
+        memory = Memory(state, torch.tensor([False]))
         action = policy.choose(parameters)
         bars = action_bars(policy.action_spec, parameters, action, names)
         yield PlaybackStep(bars, float(values), action[0].numpy(), score, steps, ended)
@@ -134,6 +137,15 @@ def action_bars(spec: ActionSpec, parameters: Tensor, action: Tensor, names: Seq
         return [
             ActionBar(f"{name} {value:+.2f}", share, f"{m:+.1f}±{math.exp(s):.1f}", True)
             for name, share, m, s, value in components
+        ]
+    if not isinstance(spec, DiscreteSpec | BinarySpec):  # of the user's: only what it does is known
+        numbers = spec.to_env(action)[0]
+        if not numbers.ndim:
+            return [ActionBar(f"action {numbers:g}", 1.0, "", True)]
+        labels = names if len(names) == len(numbers) else range(len(numbers))
+        return [
+            ActionBar(f"{label} {value:+.2f}", _share(value, -math.inf, math.inf), "", True)
+            for label, value in zip(labels, numbers.tolist(), strict=True)
         ]
     is_binary = isinstance(spec, BinarySpec)
     probabilities = (parameters.sigmoid() if is_binary else parameters.softmax(dim=1))[0].tolist()
