@@ -1,6 +1,6 @@
 """How many units of each ReLU layer of checkpoints are ever above zero, on observations of random play.
 
-    python benchmarks/active_units.py runs/pong_data_fast/checkpoints/*.ckpt
+    python benchmarks/active_units.py runs/pong_data_fast/1/checkpoints/*.ckpt
 
 A unit that is zero everywhere has no gradient and does not come back.
 """

@@ -1,6 +1,6 @@
 """Make a checkpoint small: the network alone, in half precision, with what `test`, `play` and `predict` need.
 
-    python benchmarks/publish_policy.py runs/pong_data_fast/checkpoints/solved.ckpt results/pong/policy.ckpt
+    python benchmarks/publish_policy.py runs/pong_data_fast/1/checkpoints/solved.ckpt results/pong/policy.ckpt
 
 Training cannot be resumed from it.
 """

@@ -11,7 +11,11 @@ from io import TextIOWrapper
 
 from lightning_a3c.collection.processes import fork_server
 from lightning_a3c.command_line import tools
+from lightning_a3c.command_line.arguments import wants_seeds
+from lightning_a3c.command_line.overview import overview, require_command
+from lightning_a3c.command_line.usage_errors import PROGRAM
 from lightning_a3c.system.files import is_broken_pipe
+from lightning_a3c.version import __version__
 
 
 def main(args: list[str] | None = None) -> None:
@@ -39,8 +43,16 @@ def main(args: list[str] | None = None) -> None:
 
 def _run(args: list[str] | None) -> None:
     given = sys.argv[1:] if args is None else args
-    if given and given[0] in tools.COMMANDS:
+    if given in (["-h"], ["--help"], ["--version"]):
+        print(f"{PROGRAM} {__version__}" if given == ["--version"] else overview(), flush=True)
+        raise SystemExit
+    require_command(given)
+    if given[0] in tools.COMMANDS:
         return tools.run(*given)
+    if wants_seeds(given):
+        from lightning_a3c.command_line.seeds import fit_seeds
+
+        return fit_seeds(given)
     if given[:1] == ["fit"]:
         with suppress(OSError):  # the pool tries again, and explains
             fork_server.start_fork_server()  # imports what workers need while this process imports Lightning

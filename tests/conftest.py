@@ -89,7 +89,7 @@ def cartpole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = [f"--config={Path(__file__).parents[1] / 'configs/cartpole_data.yaml'}", "--data.num_workers=1"]
     video = ["--trainer.callbacks+=lightning_a3c.RecordVideo", "--trainer.callbacks.every_updates=12"]
     short = ["--trainer.max_steps=24", "--trainer.log_every_n_steps=1"]
-    run = folder / "runs/cartpole_data"
+    run = folder / "runs/cartpole_data/1"
     tested = ["--data.eval_episodes=4", f"--ckpt_path={run / 'checkpoints/last.ckpt'}"]
     for command in (["fit", *config, *video, *short], ["test", *config, *video, *tested]):
         done = lightning_a3c(*command, folder=folder)

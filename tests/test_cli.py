@@ -56,7 +56,7 @@ def test_a_run_is_saved_resumed_validated_and_tested(tmp_path: Path) -> None:
     assert "Playing env_id CartPole-v1" in first.stderr
     assert "return_100" in first.stderr
     assert "steps/s" in first.stderr
-    run = tmp_path / "runs" / "cartpole_data"
+    run = tmp_path / "runs" / "cartpole_data" / "1"
     assert {path.name for path in (run / "csv" / "version_0").iterdir()} >= {"config.yaml", "metrics.csv"}
     assert list((run / "tensorboard" / "version_0").glob("events*"))
     saved = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
@@ -73,6 +73,7 @@ def test_a_run_is_saved_resumed_validated_and_tested(tmp_path: Path) -> None:
         done = lightning_a3c(command, *small, f"--ckpt_path={newest}", folder=tmp_path)
         assert done.returncode == 0, done.stderr
         assert f"{prefix}/return_mean" in done.stdout
+    assert [path.name for path in run.parent.iterdir()] == ["1"]
 
 
 @pytest.mark.parametrize(
@@ -264,8 +265,8 @@ def test_a_seed_of_null_is_refused_at_once(tmp_path: Path) -> None:
 def test_the_configuration_in_force_wins_over_that_of_a_named_checkpoint(tmp_path: Path) -> None:
     common = ["--data.num_workers=0", "--data.micro_batch_size=8", "--data.batch_size=8", "--trainer.accelerator=cpu"]
     lightning_a3c("fit", *common, "--trainer.max_steps=1", folder=tmp_path)
-    (last,) = tmp_path.glob("lightning_logs/*/checkpoints/last.ckpt")
+    (last,) = tmp_path.glob("runs/CartPole-v1/1/checkpoints/last.ckpt")
     changed = ["--trainer.max_steps=2", "--model.entropy_weight=0.5", f"--ckpt_path={last}"]
     assert lightning_a3c("fit", *common, *changed, folder=tmp_path).returncode == 0
-    newest = max(tmp_path.glob("lightning_logs/*/config.yaml"), key=lambda path: path.stat().st_mtime)
+    newest = max(tmp_path.glob("runs/CartPole-v1/1/csv/*/config.yaml"), key=lambda path: path.stat().st_mtime)
     assert yaml.safe_load(newest.read_text())["model"]["entropy_weight"] == 0.5

@@ -20,7 +20,7 @@ def log(folder: Path, version: int, *rows: tuple[float | str, ...], header: str 
 
 def test_a_real_run_is_read_with_what_describes_it(cartpole_run: Path) -> None:
     run = read_run(cartpole_run)
-    assert run.name == "cartpole_data"
+    assert run.name == "cartpole_data/1"
     assert len(run.column("env_steps")) == 24  # one for each update
     assert run.solved_bound == 475
     assert run.machine is not None

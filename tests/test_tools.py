@@ -127,3 +127,4 @@ def test_help_lists_all_commands(capsys: pytest.CaptureFixture[str], monkeypatch
         main()
     text = capsys.readouterr().out
     assert all(command in text for command in ("fit", "test", "predict", "plot", "report", "play", "export", "push"))
+    assert all(command in text for command in ("runs", "configs", "sweep"))

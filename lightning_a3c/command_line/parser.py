@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from operator import attrgetter, methodcaller
 from typing import Any, NoReturn
@@ -18,6 +19,7 @@ from lightning_a3c.rl.networks import NetworkFactory
 LINKED = ("network", "optimizer", "lr_scheduler")
 """Arguments of the model that stand at the top level of a config."""
 
+_MAX_CLASSES_IN_HELP = 16
 _SEEDS = range(2**32)  # NumPy's range
 
 
@@ -29,6 +31,15 @@ class OneLineLightningParser(LightningArgumentParser):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **({"allow_abbrev": False} | kwargs))
+
+    def add_subcommands(self, *args: Any, **kwargs: Any) -> Any:
+        self.commands = super().add_subcommands(*args, **kwargs)
+        """What commands can be added to; only on a parser that has some."""
+        return self.commands
+
+    def format_help(self, *args: Any, **kwargs: Any) -> str:
+        """The help without long lists of classes: all of torch's modules could be a network."""
+        return re.sub(r",\s+known\s+subclasses:([^)]*)(?=\))", _unless_long, str(super().format_help(*args, **kwargs)))
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         if not self.exit_on_error or os.environ.get("JSONARGPARSE_DEBUG"):
@@ -42,22 +53,49 @@ class OneLineLightningParser(LightningArgumentParser):
         refuse(program, one_line(message, options, COMMANDS))
 
 
-def add_linked_arguments(parser: LightningArgumentParser, model: str) -> None:
-    """Add top-level options for network, optimizer and scheduler, and link the model to the data module's task.
+def _unless_long(found: re.Match[str]) -> str:
+    return found[0] if found[1].count(",") < _MAX_CLASSES_IN_HELP else ""
 
-    Args:
-        parser: the parser of a subcommand.
-        model: the key of the model's arguments.
-    """
+
+def add_run_arguments(parser: LightningArgumentParser) -> None:
+    """Add options of the run itself."""
     parser.add_argument(
+        "--name",
+        type=str | None,
+        default=None,
+        help="the run's files go to runs/NAME/N, with the next free number N; default: the configuration's name, or "
+        "the environment's without one",
+    )
+    parser.add_argument(
+        "--seeds",
+        type=int | None,
+        default=None,
+        help="fit only: train so many runs one after the other, with seeds from --seed_everything on, and summarize "
+        "them; not in configuration files",
+    )
+
+
+def add_spec_arguments(parser: LightningArgumentParser) -> None:
+    """Add top-level options for network, optimizer and scheduler."""
+    network: Any = parser.add_argument(
         "--network",
         type=NetworkFactory | None,
         default=None,
         help="built from the observation shape and the number of actions; the default depends on the shape",
     )
+    network.complete = {}  # for shtab: minutes would go into all options of all of torch's modules
     parser.add_optimizer_args()
     parser.add_lr_scheduler_args()
     parser.set_defaults({"optimizer": DEFAULT_OPTIMIZER})
+
+
+def link_arguments(parser: LightningArgumentParser, model: str) -> None:
+    """Link the options of `add_spec_arguments` to the model, and the model to the data module's task.
+
+    Args:
+        parser: the parser of a subcommand.
+        model: the key of the model's arguments.
+    """
     for name in LINKED:
         parser.link_arguments(name, f"{model}.{name}", _plain_spec)
     for name in ("observation_shape", "num_actions"):
@@ -65,10 +103,17 @@ def add_linked_arguments(parser: LightningArgumentParser, model: str) -> None:
     parser.link_arguments("data.task", f"{model}.task", methodcaller("to_dict"), "instantiate")
 
 
-def require_seed(seed: bool | int | None) -> None:
-    """Refuse a seed that NumPy cannot use."""
+def require_run_arguments(config: Mapping[str, Any]) -> None:
+    """Refuse a seed that NumPy cannot use, a name that is no folder's, and `seeds` where it has no effect."""
+    seed, name = config["seed_everything"], config["name"]
     if not isinstance(seed, bool) and (seed is None or seed not in _SEEDS):
         refuse(PROGRAM, f"--seed_everything must be in 0 … {_SEEDS[-1]}, true (random) or false (unset), got {seed}")
+    if name is not None and (name in ("", ".", "..") or "/" in name):
+        refuse(PROGRAM, f"--name must be the name of a folder in runs, without a path, got {name!r}")
+    if config["seeds"] is not None:
+        refuse(
+            PROGRAM, f"seeds must be given on the command line of fit, as in `{PROGRAM} fit --seeds {config['seeds']}`"
+        )
 
 
 @contextmanager

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
+from jsonargparse import set_parsing_settings
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException  # type: ignore[attr-defined]
 
 from lightning_a3c.collection.processes.pool import WorkerError
 from lightning_a3c.collection.shared_tensors import NoFreeSharedMemory
+from lightning_a3c.command_line.child_runs import FEED
 from lightning_a3c.command_line.cli import A3CCLI
-from lightning_a3c.command_line.tools import COMMANDS
+from lightning_a3c.command_line.overview import EXAMPLES
+from lightning_a3c.command_line.parser import OneLineLightningParser
+from lightning_a3c.command_line.run_feed import RunFeed
 from lightning_a3c.command_line.usage_errors import PROGRAM
 from lightning_a3c.learning.checkpoints import NotACheckpoint
 from lightning_a3c.learning.non_finite import NonFiniteLoss
@@ -35,18 +45,28 @@ def run(args: list[str] | None) -> None:
     """
     stop_on_signal = StopOnSignal()
     threading.excepthook = _report_thread
+    feed = [RunFeed(Path(os.environ.pop(FEED)))] if FEED in os.environ else []
+    set_parsing_settings(add_print_completion_argument=True)
+    commands = A3CCLI.subcommands()
+    given = sys.argv[1:] if args is None else args
+    if given[0].startswith("--print_completion") and find_spec("shtab") is None:
+        raise SystemExit(f"{PROGRAM}: --print_completion needs shtab: pip install 'lightning-a3c[completion]'")
+    if given[0] in commands:
+        commands = {given[0]: commands[given[0]]}  # the parsers of the others would take seconds
     try:
-        A3CCLI(
+        _CLI(
+            commands,
+            feed,
             args=args,
             seed_everything_default=0,
             trainer_defaults={
-                "callbacks": [ProgressLines(), SaveTestResults(), WritePredictions(), stop_on_signal],
+                "callbacks": [ProgressLines(), SaveTestResults(), WritePredictions(), stop_on_signal, *feed],
                 "devices": 1,  # Lightning would take every GPU
             },
             parser_kwargs={
                 "prog": PROGRAM,
-                "description": f"Train A3C agents. Also: {', '.join(COMMANDS)}",
                 "version": __version__,
+                **{command: _help_of(command) for command in commands},
             },
         )
     except SIGTERMException:
@@ -63,6 +83,35 @@ def run(args: list[str] | None) -> None:
         if (message := refusal(error)) is None:
             raise
         raise SystemExit(f"{PROGRAM}: {message}") from None
+
+
+def _help_of(command: str) -> dict[str, str]:
+    purpose, example = EXAMPLES[command]
+    return {"usage": f"{PROGRAM} {command} [options]", "description": f"{purpose}, as in `{PROGRAM} {example}`"}
+
+
+class _CLI(A3CCLI):
+    """An `A3CCLI` with some of its commands, which tells the process that started it where the run's files are."""
+
+    def __init__(self, commands: dict[str, set[str]], feed: Sequence[RunFeed], **options: Any) -> None:
+        self._commands = commands
+        self._feed = feed
+        super().__init__(**options)
+
+    def setup_parser(self, *args: Any, **kwargs: Any) -> None:
+        super().setup_parser(*args, **kwargs)
+        if len(self._commands) > 1:  # no command is run, but completed
+            assert isinstance(self.parser, OneLineLightningParser)
+            for name, (purpose, _) in EXAMPLES.items():
+                if name not in self._commands:
+                    self.parser.commands.add_subcommand(name, OneLineLightningParser(), help=purpose)
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        return self._commands
+
+    def on_run_folder(self, folder: Path) -> None:
+        for each in self._feed:
+            each.tell(folder=str(folder))
 
 
 def _report_thread(failed: threading.ExceptHookArgs) -> None:

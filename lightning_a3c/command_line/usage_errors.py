@@ -20,6 +20,9 @@ from typing import Any, NoReturn
 
 import yaml
 
+import lightning_a3c
+from lightning_a3c.command_line.shipped_configs import shipped_configs
+
 PROGRAM = "lightning-a3c"
 USAGE_ERROR = 2
 """The exit code, the same as argparse's."""
@@ -90,7 +93,7 @@ def check_configs(args: Sequence[str], linked: Sequence[str]) -> None:
 def read_config(path: Path) -> Mapping[str, Any]:
     """The options in a configuration file."""
     if not path.exists():
-        refuse(PROGRAM, f"config {path} does not exist{_nearest_file(path)}")
+        refuse(PROGRAM, f"config {path} does not exist{_nearest_config(path)}")
     if path.is_dir():
         refuse(PROGRAM, f"config {path} is a folder{_nearest_file(path / 'config.yaml')}")
     try:
@@ -116,6 +119,15 @@ def _config_names(args: Sequence[str]) -> list[str]:
     flags = ("-c", "--config")
     separate = [value for flag, value in pairwise(args) if flag in flags]
     return separate + [argument.partition("=")[2] for argument in args if argument.startswith("--config=")]
+
+
+def _nearest_config(path: Path) -> str:
+    """A hint at a shipped configuration of a similar name, or at a file."""
+    shipped = shipped_configs()
+    if path.stem in shipped:  # configs/NAME.yaml, where there is no checkout
+        return f"; did you mean {path.stem}, which comes with the package?"
+    is_name = path.name == str(path)
+    return (did_you_mean(path.stem, shipped) if is_name else "") or _nearest_file(path)
 
 
 def _nearest_file(path: Path) -> str:
@@ -193,7 +205,10 @@ def _unknown_class(found: re.Match[str], message: str, options: list[str], comma
             continue  # a built-in type
     names = {subclass.__name__ for base in bases for subclass in _subclasses(base)}
     kinds = " or ".join(filter(None, [_types(message), "a class path"]))
-    return f"{_key(message)} must be {kinds}, got {value!r}{did_you_mean(value, names)}"
+    near = did_you_mean(value, names)
+    if not near and (public := get_close_matches(value, lightning_a3c.__all__, n=1, cutoff=0.7)):
+        near = f"; did you mean lightning_a3c.{public[0]}?"
+    return f"{_key(message)} must be {kinds}, got {value!r}{near}"
 
 
 def _no_subclass(found: re.Match[str], message: str, options: list[str], commands: list[str]) -> str:

@@ -8,6 +8,7 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
+from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from pickle import UnpicklingError
@@ -113,6 +114,9 @@ def load_module(ckpt_path: str | Path) -> tuple[A3CModule, EnvConfig]:
         ValueError: the file is not a checkpoint of this package, or does not say what it plays.
     """
     try:
+        values = torch.load(ckpt_path, map_location="meta", weights_only=True)["hyper_parameters"]
+        if "_class_path" in values:  # of a user's module, which Lightning takes only once it is imported
+            import_module(values["_class_path"].rpartition(".")[0])
         module = A3CModule.load_from_checkpoint(ckpt_path, map_location="cpu", weights_only=True).eval()
         if not module.hparams["task"]:
             raise ValueError(
@@ -120,6 +124,8 @@ def load_module(ckpt_path: str | Path) -> tuple[A3CModule, EnvConfig]:
                 "A3CModule.for_data(data)"
             )
         return module, env_config_of(module.hparams["task"])
+    except ImportError as error:
+        raise ValueError(f"ckpt_path {ckpt_path} needs your code: {error}; run this in its folder") from error
     except (KeyError, TypeError, UnpicklingError) as error:
         raise ValueError(f"ckpt_path {ckpt_path} is not a checkpoint of this package: {error}") from error
 

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import yaml
 
+from lightning_a3c.viewing.numbered_runs import numbered
+
 # CSVLogger's file, seen from a version_N folder, the logger's folder or the run's folder
 _PATTERNS = ("metrics.csv", "version_*/metrics.csv", "*/version_*/metrics.csv")
 _EARLIER = re.compile(r"earlier-\d+")  # folders to which `learning.earlier_runs` moves checkpoints
@@ -48,9 +50,9 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The folder's name, also for a relative path such as `.`; a number has the name of its parent before it."""
+        """The folder's name, also for a relative path such as `.`; `pong_data/1` for a numbered one."""
         folder = self.folder.resolve()
-        return f"{folder.parent.name}/{folder.name}" if folder.name.isdigit() else folder.name
+        return f"{folder.parent.name}/{folder.name}" if folder.name.isdecimal() else folder.name
 
     def column(self, key: str) -> np.ndarray:
         """The values of a key; raises UnreadableRun if it was never logged."""
@@ -66,7 +68,7 @@ class Run:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The configuration that the command line saved; empty if there is none."""
+        """The values in the configuration file that the command line saved; empty without one."""
         return _read_yaml(_latest(self.log_folder, "config.yaml"))
 
     @property
@@ -161,7 +163,9 @@ class Run:
 
 
 def read_run(folder: str | Path) -> Run:
-    """Read the run in `folder`: a run's folder (`runs/pong_data`), or one `version_N` of its CSV logger.
+    """Read the run in `folder`: a run's folder (`runs/pong_data/1`), or one `version_N` of its CSV logger.
+
+    A folder that holds only numbered run folders (`runs/pong_data`) stands for the newest of them that has logs.
 
     A resumed run logs to a new version. This joins versions in order: each replaces the rows of earlier ones from its
     own first env step on. A version that started afresh replaces all of them.
@@ -172,6 +176,8 @@ def read_run(folder: str | Path) -> Run:
     folder = Path(folder)
     if not folder.is_dir():
         raise UnreadableRun(f"run {folder} is not a folder; name the one that holds the CSV logger's files")
+    if not has_logs(folder):
+        folder = next(filter(has_logs, reversed(numbered(folder))), folder)
     paths = [path for pattern in _PATTERNS for path in folder.glob(pattern)]
     paths.sort(key=lambda path: _version(path.parent))
     if not paths:
@@ -195,6 +201,11 @@ def read_run(folder: str | Path) -> Run:
     if not columns:
         raise UnreadableRun(f"run {folder} has logged no training yet (no env_steps in {paths[-1]})")
     return Run(folder, columns, log_folder, first_version)
+
+
+def has_logs(folder: Path) -> bool:
+    """Whether a run has logged to `folder`."""
+    return any(True for pattern in _PATTERNS for _ in folder.glob(pattern))
 
 
 def _is_fresh(log_folder: Path, columns: dict[str, np.ndarray], older: dict[str, np.ndarray]) -> bool:
