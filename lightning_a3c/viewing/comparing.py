@@ -10,7 +10,9 @@ from lightning_a3c.viewing.runs import Run
 
 SEED = "seed_everything"
 
-_PLACES = re.compile(r"name|seeds|ckpt_path|trainer\.default_root_dir|trainer\.logger(\..*)?|.*\.(dirpath|folder|save_dir)")
+_PLACES = re.compile(
+    r"name|seeds|ckpt_path|trainer\.default_root_dir|trainer\.logger(\..*)?|.*\.(dirpath|folder|save_dir)"
+)
 _MISSING = "–"
 
 
