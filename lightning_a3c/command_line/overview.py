@@ -19,6 +19,8 @@ EXAMPLES = {
     "plot": ("draw the curves of runs", "plot last"),
     "report": ("write all about a run to one HTML file", "report last"),
     "play": ("watch a checkpoint play", "play --ckpt_path best --video a.mp4"),
+    "export": ("write an agent as a folder to share", "export last --to my_policy"),
+    "push": ("upload such a folder to the Hugging Face Hub", "push my_policy --repo USER/NAME"),
     "sweep": ("search good values of a configuration", "sweep sweep.yaml"),
 }
 """What each command does, and a command line that shows it."""
