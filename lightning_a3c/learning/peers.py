@@ -92,7 +92,8 @@ class Peers:
         rows = self._exchange(torch.cat([tensor.flatten().double() for tensor in own]))
         columns = torch.split(rows, [tensor.numel() for tensor in own], dim=1)
         common = [
-            column.reshape(-1, *tensor.shape[1:]).to(tensor.dtype) for column, tensor in zip(columns, own, strict=True)
+            column.reshape(self.count * len(tensor), *tensor.shape[1:]).to(tensor.dtype)
+            for column, tensor in zip(columns, own, strict=True)
         ]
         *stats, lag, fill, restarts = common
         batch = Batch(batch.payload, type(batch.stats)(*stats), lag, fill, restarts.sum(dim=0, keepdim=True))
