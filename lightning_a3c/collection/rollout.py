@@ -134,12 +134,15 @@ class Rollout:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Returns and lengths of the current episodes: all that a synchronous `collect` leaves to keep."""
-        return {"returns": torch.from_numpy(self._returns.copy()), "lengths": torch.from_numpy(self._lengths.copy())}
+        sums = {"returns": self._returns, "lengths": self._lengths, "running_returns": self._running_returns}
+        return {name: torch.from_numpy(values.copy()) for name, values in sums.items()}
 
     def load_state_dict(self, state: dict[str, Tensor], observations: np.ndarray) -> None:
         """Go on from `state` with an environment that shows `observations`."""
         self._returns = state["returns"].numpy().copy()
         self._lengths = state["lengths"].numpy().copy()
+        if "running_returns" in state:  # earlier checkpoints lack them
+            self._running_returns = state["running_returns"].numpy().copy()
         self._observations = to_tensor(observations)
 
     def _step(self, version_now: Callable[[], int]) -> None:

@@ -23,7 +23,7 @@ from lightning_a3c.command_line.save_config import SaveConfigAndMachine
 from lightning_a3c.command_line.usage_errors import check_configs
 from lightning_a3c.learning.data_module import CollectorDataModule
 from lightning_a3c.learning.module import A3CModule
-from lightning_a3c.learning.trainer_checks import require_supported_strategy
+from lightning_a3c.learning.trainer_checks import require_supported_names, require_supported_strategy
 from lightning_a3c.system.files import require_checkpoint
 from lightning_a3c.viewing.progress_bar import bar_options
 
@@ -77,6 +77,7 @@ class A3CCLI(LightningCLI):
         options = {**config["trainer"], **kwargs}
         if self.subcommand == "fit":
             options |= default_outputs(options)
+        require_supported_names(options["strategy"], options["accelerator"])
         try:
             trainer = super().instantiate_trainer(**(options | bar_options(options)))
         except TypeError as error:  # `devices: two`

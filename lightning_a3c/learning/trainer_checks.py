@@ -18,6 +18,8 @@ from lightning_a3c.learning.gradient_parallel import GradientParallel
 # workers never see and fused optimizers unscale only after gradients are clipped
 _PRECISIONS = ("32-true", "bf16-mixed")
 
+_UNSUPPORTED = ("deepspeed", "fsdp", "xla")  # beginnings of strategies' names
+
 _NO_ACCUMULATION = "weights are published once a batch: remove it, and raise data.batch_size"
 
 
@@ -80,16 +82,21 @@ def require_supported_strategy(trainer: pl.Trainer) -> None:
             f"trainer.strategy starts {'the learner' if trainer.num_devices == 1 else 'learners'} by forking or "
             "spawning, from which no result comes back; use auto for one learner, and ddp in a script for several"
         )
-    if not isinstance(strategy, SingleDeviceStrategy | DDPStrategy) or trainer.accelerator.name() == "tpu":
-        raise MisconfigurationException(
-            f"trainer.strategy must be auto for one learner or ddp for several, got {type(strategy).__name__}: "
-            "the weights that workers act with must lie whole in each learner"
-        )
+    if not isinstance(strategy, SingleDeviceStrategy | DDPStrategy):
+        raise MisconfigurationException(_unsupported(type(strategy).__name__))
     if trainer.world_size > 1 and trainer.state.fn == "predict":
         raise MisconfigurationException(
             f"predict computes on one device, got {trainer.world_size} of them; set trainer.devices and "
             "trainer.num_nodes to 1"
         )
+
+
+def require_supported_names(strategy: object, accelerator: object) -> None:
+    """Raise MisconfigurationException for names that are refused, before Lightning asks for packages that they need."""
+    if isinstance(strategy, str) and strategy.startswith(_UNSUPPORTED):
+        raise MisconfigurationException(_unsupported(strategy))
+    if accelerator == "tpu":
+        raise MisconfigurationException("trainer.accelerator must be cpu, gpu, mps or auto, got tpu")
 
 
 def needs_all_parameters(trainer: pl.Trainer) -> bool:
@@ -108,3 +115,10 @@ def end_started_learners(trainer: pl.Trainer) -> None:
         process.kill()
         process.wait()
     started.clear()  # otherwise Lightning ends this process because those have ended
+
+
+def _unsupported(strategy: str) -> str:
+    return (
+        f"trainer.strategy must be auto for one learner or ddp for several, got {strategy}: each learner needs all "
+        "weights in one piece, since its workers act with them"
+    )
