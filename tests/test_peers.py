@@ -13,7 +13,12 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.trainer.states import TrainerFn
+from torch import Tensor, nn
 
+from lightning_a3c import A3CModule
+from tests.small_runs import data, trainer
 from tests.two_learners import train
 
 ROOT = Path(__file__).parents[1]
@@ -109,6 +114,21 @@ def test_two_learners_with_a_collector_each_equal_one_with_two(mode: str, differ
             assert two["progress"][name] == one["progress"][name], name
         for name in {*one["metrics"]} - clocks - {"explained_variance"}:  # which is no mean
             assert two["metrics"][name] == pytest.approx(one["metrics"][name], rel=1e-4, abs=1e-6), name
+
+
+@pytest.mark.slow
+def test_a_learner_without_a_finite_gradient_adds_nothing_and_takes_part(tmp_path: Path) -> None:
+    options = {"mode": "gradient", "synchronous": True, "broken_gradients": True, "updates": 30}
+    run = Run(tmp_path / "two", learners=2, **options)
+    (tmp_path / "one").mkdir()
+    train(tmp_path / "one", learners=1, **options)
+    one = torch.load(tmp_path / "one/rank-0.pt")
+    assert run.end(END_SECONDS + START_SECONDS) == 0, run.output.read_text()
+    for rank in (0, 1):
+        two = run.results(rank)
+        assert two["metrics"]["dropped_gradients"] == one["metrics"]["dropped_gradients"] == 20
+        for name, tensor in one["weights"].items():
+            assert torch.equal(two["weights"][name], tensor), name
 
 
 def test_asynchronous_learners_keep_the_same_weights_and_count_the_same_steps(tmp_path: Path) -> None:
@@ -210,3 +230,46 @@ def test_a_resumed_lock_step_run_of_two_learners_equals_one_that_was_not_interru
         train(tmp_path / "one", **(options | {"learners": 1}), updates=130, resume=checkpoint)
     one = torch.load(tmp_path / "one/rank-0.pt")
     assert one["progress"]["returns"] == whole.results(0)["progress"]["returns"]
+
+
+class Idle(nn.Module):
+    """Has parameters that nothing depends on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.policy, self.value, self.idle = nn.Linear(4, 2), nn.Linear(4, 1), nn.Linear(2, 2)
+
+    def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        return self.policy(observations), self.value(observations).squeeze(1)
+
+
+@pytest.mark.parametrize(
+    ("mode", "strategy", "is_refused"),
+    [
+        ("data", "ddp", True),
+        ("data", "ddp_find_unused_parameters_true", False),
+        ("gradient", "ddp", False),
+        ("data", "auto", False),
+    ],
+)
+def test_unused_parameters_are_refused_only_where_learners_would_wait_for_them(
+    mode: str, strategy: str, is_refused: bool, tmp_path: Path
+) -> None:
+    module = A3CModule((4,), 2, network=Idle(), mode=mode)
+    module.trainer = trainer(tmp_path, devices=1 if strategy == "auto" else 2, strategy=strategy)
+    module.trainer.state.fn = TrainerFn.FITTING
+    module.trainer.strategy.connect(module)
+    module.trainer.datamodule = data()
+    if is_refused:
+        with pytest.raises(MisconfigurationException, match=r"\(idle.weight, idle.bias\).*ddp_find_unused_parameters_"):
+            module.configure_callbacks()
+    else:
+        module.configure_callbacks()
+
+
+def test_predictions_of_several_devices_are_refused(tmp_path: Path) -> None:
+    module = A3CModule((4,), 2)
+    module.trainer = trainer(tmp_path, devices=2, strategy="ddp")
+    module.trainer.state.fn = TrainerFn.PREDICTING
+    with pytest.raises(MisconfigurationException, match=r"predict computes on one device, got 2 of them; set"):
+        module.configure_callbacks()

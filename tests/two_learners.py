@@ -7,6 +7,7 @@ after a few updates, and its results in `rank-N.pt`.
 import json
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,24 @@ import pytorch_lightning as pl
 import torch
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 from pytorch_lightning.callbacks import ModelCheckpoint
+from torch import nn
 
-from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig, RecordVideo, StopAfterEnvSteps, Supervision
+from lightning_a3c import (
+    A3CModule,
+    CollectorDataModule,
+    EnvConfig,
+    GradientParallel,
+    RecordVideo,
+    StopAfterEnvSteps,
+    Supervision,
+)
+from lightning_a3c.collection.payloads import SendGradients
 from lightning_a3c.learning.stopping import StopOnSignal
+from lightning_a3c.rl.types import Gradients, Payload, Transitions
 from lightning_a3c.viewing.test_results import SaveTestResults
 
 UPDATES_BEFORE_PID = 5
+BROKEN_UPDATES = 20
 
 
 class BreaksOnSecond(CartPoleEnv):
@@ -33,6 +46,27 @@ class BreaksOnSecond(CartPoleEnv):
         if self.taken == 500 and os.environ.get("LOCAL_RANK") == "1":
             raise RuntimeError("broken on purpose")
         return super().step(action)
+
+
+@dataclass(frozen=True)
+class BrokenGradients:
+    """Gradients that are NaN from collector 1 at first."""
+
+    send: SendGradients
+
+    def __call__(
+        self, net: nn.Module, transitions: Transitions, rank: int, update: int, out: Payload | None = None
+    ) -> Gradients:
+        sent = self.send(net, transitions, rank, update, out)
+        if rank == 1 and update < BROKEN_UPDATES:
+            sent.gradient.fill_(torch.nan)
+            sent.norm.fill_(torch.nan)
+        return sent
+
+
+class ApplyBroken(GradientParallel):
+    def make_payload(self, module: pl.LightningModule) -> Any:
+        return BrokenGradients(super().make_payload(module))
 
 
 class Notes(pl.Callback):
@@ -60,6 +94,7 @@ def train(
     env_steps: int | None = None,
     tests: bool = False,
     videos: int | None = None,
+    broken_gradients: bool = False,
     module: dict[str, Any] | None = None,
     **changes: Any,
 ) -> None:
@@ -77,6 +112,7 @@ def train(
     callbacks = [Notes(folder, breaks), StopOnSignal(), SaveTestResults()]
     callbacks += [StopAfterEnvSteps(env_steps)] if env_steps else []
     callbacks += [RecordVideo(videos, str(folder / "videos"), max_steps=20)] if videos else []
+    callbacks += [ApplyBroken()] if broken_gradients else []
     callbacks.append(ModelCheckpoint(folder / "checkpoints", save_last=True, save_on_exception=True))
     trainer = pl.Trainer(
         accelerator="cpu",

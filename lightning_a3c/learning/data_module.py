@@ -16,7 +16,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from lightning_utilities.core.rank_zero import rank_zero_info
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor, nn
@@ -43,6 +43,7 @@ from lightning_a3c.rl.types import Batch, Gradients
 from lightning_a3c.system.process_wide import ProcessWideSetting
 
 _PREDICT_CHUNK = 256  # observations at once
+_LARGE_LAG = 20.0  # updates; see docs/architecture.md
 
 
 def _ignore_empty_list() -> Any:
@@ -217,6 +218,19 @@ class CollectorDataModule(pl.LightningDataModule):
         return self.batch_size // self.micro_batch_size
 
     @property
+    def lag_bound(self) -> float:
+        """Updates that the oldest action of a message is old at most, with workers of about equal speed.
+
+        The same for each of several learners; docs/architecture.md derives it.
+        """
+        if self.synchronous:
+            return 0.0
+        window = math.ceil(self.n_steps * self.env.num_envs / self.micro_batch_size)
+        if not self.num_workers:
+            return float(math.ceil(window / self.messages_per_batch))
+        return (self.slots_per_worker + window) * self.num_workers / self.messages_per_batch
+
+    @property
     def num_predict_observations(self) -> int:
         """Number of observations in `predict_observations`."""
         return 0 if self._observations is None else len(self._observations)
@@ -315,6 +329,7 @@ class CollectorDataModule(pl.LightningDataModule):
             resumed_at=progress.env_steps if isinstance(progress, Progress) else None,
         )
         self._dataset.continues_epochs = False
+        self._announce_lag()
         if (peers := peers_of(trainer)) is not None:
             self._join(self._dataset, peers)
         return self._dataset
@@ -385,6 +400,16 @@ class CollectorDataModule(pl.LightningDataModule):
             f"{peers.count * self.batch_size} transitions, as data.batch_size is of each; the learning rate stays as "
             "it is set"
         )
+
+    def _announce_lag(self) -> None:
+        bound = f"policy lag: at most about {self.lag_bound:.3g} updates"
+        if self.lag_bound > _LARGE_LAG:
+            rank_zero_warn(
+                f"{bound}, at which actions say little about the policy that learns from them; raise data.batch_size, "
+                "take more learners with fewer workers each, or lower data.slots_per_worker or data.num_workers"
+            )
+        else:
+            rank_zero_info(bound)
 
     def _slots_for_two_updates(self) -> int:
         return math.ceil(2 * self.messages_per_batch / max(1, self.num_workers))
