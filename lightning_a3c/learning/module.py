@@ -283,12 +283,15 @@ class A3CModule(pl.LightningModule):
 
     def setup(self, stage: str) -> None:
         self.peers = peers_of(self.trainer)
-        self._averaged = set() if self.peers is None else {p for p in self.parameters() if p.requires_grad}
+        if self.peers is not None:
+            self.peers.begin()
+            self._averaged = {parameter for parameter in self.parameters() if parameter.requires_grad}
         if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # the user chose no other
             self.trainer.strategy.checkpoint_io = AtomicCheckpointIO()
 
     def teardown(self, stage: str) -> None:
         self.peers = None
+        self._averaged = set()
 
     def on_fit_start(self) -> None:
         if self.hparams["task"]:

@@ -11,9 +11,9 @@ import signal
 import subprocess
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from typing import Any, NoReturn
-from weakref import WeakKeyDictionary
 
 import pytorch_lightning as pl
 import torch
@@ -52,7 +52,7 @@ class Peers:
         self.count = trainer.world_size
         self.pending = 0
         """The signal that this process has received, until all know of it; 0 for none."""
-        self._trainer = trainer
+        self._trainer: pl.Trainer = weakref.proxy(trainer)
         self._timeout = lightning_internals.timeout_of(trainer)
         self._group: Any = dist.new_group(backend="gloo", timeout=self._timeout)
         self._length = 0  # of a report
@@ -64,14 +64,17 @@ class Peers:
     def __deepcopy__(self, memo: dict[int, Any]) -> Peers:
         return self  # copies of a module have the same peers
 
+    def begin(self) -> None:
+        """A run of the trainer begins: forget what ended the one before."""
+        self.pending = self._signal = 0
+        self._end_together = False
+
     def watch_signals(self) -> None:
         """From now on signals only leave a note, which the next exchange passes on.
 
         Lightning's own handler would call a collective, wherever the others are. Lightning restores all handlers at
         the end.
         """
-        self.pending = self._signal = 0
-        self._end_together = False
         if threading.current_thread() is not threading.main_thread():
             return
         for number in _SIGNALS:
@@ -214,6 +217,7 @@ class SharedEvaluation(IterableDataset[Episode]):
 
     def __init__(self, own: EvaluationDataset, peers: Peers) -> None:
         self._own = own
+        self._watch = own.watch
         self._peers = peers
 
     def __len__(self) -> int:
@@ -230,15 +234,15 @@ class SharedEvaluation(IterableDataset[Episode]):
             yield Episode(content[1].float(), content[2].long(), content[3].bool())
 
     def _play(self) -> Iterator[Episode]:
-        watch, last = self._own.watch, time.monotonic()
+        last = time.monotonic()
 
         def tick(progress: EvaluationProgress) -> None:
             nonlocal last
             if time.monotonic() - last > _TICK_SECONDS:
                 last = time.monotonic()
                 self._tell(0.0, 0.0, 0.0, 0.0)
-            if watch is not None:
-                watch(progress)
+            if self._watch is not None:
+                self._watch(progress)
 
         self._own.watch = tick
         for episode in self._own:
@@ -251,7 +255,7 @@ class SharedEvaluation(IterableDataset[Episode]):
         return first
 
 
-_joined: WeakKeyDictionary[pl.Trainer, Peers] = WeakKeyDictionary()
+_joined: weakref.WeakKeyDictionary[pl.Trainer, Peers] = weakref.WeakKeyDictionary()
 
 
 def peers_of(trainer: pl.Trainer) -> Peers | None:
