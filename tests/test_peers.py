@@ -182,7 +182,8 @@ def test_a_killed_learner_ends_the_others_which_leave_a_checkpoint(endless: Run)
     os.kill(endless.pid(1), signal.SIGKILL)
     assert endless.end() != 0
     assert endless.last_updates() >= 5
-    assert "another learner ended" in endless.output.read_text()
+    text = endless.output.read_text()
+    assert "another learner ended" in text or "by peer" in text  # in DDP's own collective
 
 
 @pytest.mark.slow
@@ -225,10 +226,9 @@ def test_a_resumed_lock_step_run_of_two_learners_equals_one_that_was_not_interru
         for name, tensor in whole.results(rank)["weights"].items():
             assert torch.equal(resumed.results(rank)["weights"][name], tensor), name
     # one learner with all the collectors goes on with the same episodes, and says what is different
-    (tmp_path / "one").mkdir()
     with pytest.warns(UserWarning, match="made by 2 learners, and training goes on with 1"):
-        train(tmp_path / "one", **(options | {"learners": 1}), updates=130, resume=checkpoint)
-    one = torch.load(tmp_path / "one/rank-0.pt")
+        train(half.folder, **(options | {"learners": 1}), updates=130, resume=checkpoint)
+    one = half.results(0)
     assert one["progress"]["returns"] == whole.results(0)["progress"]["returns"]
 
 

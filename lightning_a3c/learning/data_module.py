@@ -402,6 +402,8 @@ class CollectorDataModule(pl.LightningDataModule):
         )
 
     def _announce_lag(self) -> None:
+        if self.synchronous:
+            return
         bound = f"policy lag: at most about {self.lag_bound:.3g} updates"
         if self.lag_bound > _LARGE_LAG:
             rank_zero_warn(
