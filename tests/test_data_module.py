@@ -93,6 +93,6 @@ def test_the_lag_to_expect_is_printed_and_a_large_one_warned_about(
     small, large = data(num_workers=0), data(slots_per_worker=61, num_workers=1)
     with caplog.at_level(logging.INFO):
         trainer(tmp_path, max_steps=1).fit(A3CModule.for_data(small), datamodule=small)
-    assert "policy lag: at most about 1 updates" in caplog.text
-    with pytest.warns(UserWarning, match=r"at most about 31 updates.*raise data.batch_size, take more learners"):
+    assert "policy lag: at most about 1 versions of the weights" in caplog.text
+    with pytest.warns(UserWarning, match=r"at most about 31 versions.*raise data.batch_size, take more learners"):
         trainer(tmp_path, max_steps=1).fit(A3CModule.for_data(large), datamodule=large)

@@ -404,7 +404,7 @@ class CollectorDataModule(pl.LightningDataModule):
     def _announce_lag(self) -> None:
         if self.synchronous:
             return
-        bound = f"policy lag: at most about {self.lag_bound:.3g} updates"
+        bound = f"policy lag: at most about {self.lag_bound:.3g} versions of the weights"
         if self.lag_bound > _LARGE_LAG:
             rank_zero_warn(
                 f"{bound}, at which actions say little about the policy that learns from them; raise data.batch_size, "
