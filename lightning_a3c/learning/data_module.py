@@ -375,6 +375,9 @@ class CollectorDataModule(pl.LightningDataModule):
         self._quiet.close()
 
     def on_exception(self, exception: BaseException) -> None:
+        peers = getattr(getattr(self.trainer, "lightning_module", None), "peers", None)
+        if isinstance(peers, Peers):
+            peers.leave()  # in `fit` that was done before checkpoints were saved
         self._close()
         self._quiet.close()
 

@@ -159,8 +159,8 @@ class Peers:
     def leave(self) -> None:
         """An exception ends training. Unless all know of it, do without the others: Lightning's collectives do nothing.
 
-        Call it before anything is saved. The first learner no longer ends when those that it has started do, but ends
-        them when it exits.
+        Call it before anything is saved; a second call does nothing. The first learner no longer ends when those that
+        it has started do, but ends them when it exits.
         """
         launcher: Any = self._trainer.strategy.launcher
         started = list(getattr(launcher, "procs", ()))
