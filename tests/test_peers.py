@@ -226,10 +226,10 @@ def test_a_resumed_lock_step_run_of_two_learners_equals_one_that_was_not_interru
         for name, tensor in whole.results(rank)["weights"].items():
             assert torch.equal(resumed.results(rank)["weights"][name], tensor), name
     # one learner with all the collectors goes on with the same episodes, and says what is different
-    with pytest.warns(UserWarning, match="made by 2 learners, and training goes on with 1"):
-        train(half.folder, **(options | {"learners": 1}), updates=130, resume=checkpoint)
-    one = half.results(0)
-    assert one["progress"]["returns"] == whole.results(0)["progress"]["returns"]
+    one = Run(tmp_path / "one", updates=130, resume=checkpoint, **(options | {"learners": 1}))
+    assert one.end(END_SECONDS + START_SECONDS) == 0
+    assert "made by 2 learners, and training goes on with 1" in one.output.read_text()
+    assert one.results(0)["progress"]["returns"] == whole.results(0)["progress"]["returns"]
 
 
 class Idle(nn.Module):
