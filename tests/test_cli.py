@@ -109,16 +109,26 @@ def test_bad_values_end_in_one_line_that_names_them(
     assert not list(tmp_path.iterdir())
 
 
-def test_more_than_one_learner_is_refused_before_a_second_process_starts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--trainer.strategy=ddp_spawn"], "trainer.strategy starts learners by forking or spawning"),
+        (["--trainer.strategy=ddp_fork"], "trainer.strategy starts learners by forking or spawning"),
+        (["--trainer.strategy=ddp_notebook"], "trainer.strategy starts learners by forking or spawning"),
+        (["--trainer.strategy=fsdp"], "trainer.strategy must be auto for one learner or ddp for several, got fsdp"),
+        (["--trainer.strategy=deepspeed_stage_2"], "or ddp for several, got deepspeed_stage_2"),
+        (["--trainer.accelerator=tpu"], "trainer.accelerator must be cpu, gpu, mps or auto, got tpu"),
+    ],
+)
+def test_learners_that_cannot_work_together_are_refused_before_a_second_process_starts(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def start(*args: object, **kwargs: object) -> None:
         raise AssertionError("a second process starts")
 
     monkeypatch.setattr("subprocess.Popen", start)  # which Lightning would start it with
-    refused = lightning_a3c("fit", "--trainer.accelerator=cpu", "--trainer.devices=2", folder=tmp_path)
+    refused = lightning_a3c("fit", "--trainer.accelerator=cpu", "--trainer.devices=2", *arguments, folder=tmp_path)
     assert refused.returncode == 1
-    message = "lightning-a3c: trainer.devices × trainer.num_nodes must be 1, got 2 × 1: there is one learner"
     assert refused.stderr.count(message) == 1
     assert "Traceback" not in refused.stderr
     assert not list(tmp_path.iterdir())

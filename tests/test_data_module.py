@@ -1,6 +1,8 @@
 """What a data module takes, and what it refuses before any process starts."""
 
+import logging
 import random
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -8,8 +10,8 @@ import pytest
 import torch
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 
-from lightning_a3c import EnvConfig
-from tests.small_runs import data
+from lightning_a3c import A3CModule, EnvConfig
+from tests.small_runs import data, trainer
 
 
 def test_an_id_alone_stands_for_its_config() -> None:
@@ -101,3 +103,29 @@ def test_a_window_that_synchronous_collection_cuts_short_is_told() -> None:
 def test_an_id_that_is_no_text_is_refused() -> None:
     with pytest.raises(ValueError, match=r"env.id must be a Gymnasium id such as 'CartPole-v1', got EnvSpec"):
         EnvConfig(gymnasium.spec("CartPole-v1"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "bound"),
+    [  # (slots + messages that a window spans) × workers / messages of a batch
+        ({}, (2 + 1) * 2 / 2),
+        ({"num_workers": 8}, (1 + 1) * 8 / 2),
+        ({"n_steps": 12}, (2 + 3) * 2 / 2),
+        ({"slots_per_worker": 30}, (30 + 1) * 2 / 2),
+        ({"num_workers": 0, "n_steps": 12}, 2),
+        ({"synchronous": True}, 0),
+    ],
+)
+def test_the_lag_to_expect_follows_from_workers_slots_and_batch(changes: dict[str, int], bound: float) -> None:
+    assert data(**changes).lag_bound == bound
+
+
+def test_the_lag_to_expect_is_printed_and_a_large_one_warned_about(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    small, large = data(num_workers=0), data(slots_per_worker=61, num_workers=1)
+    with caplog.at_level(logging.INFO):
+        trainer(tmp_path, max_steps=1).fit(A3CModule.for_data(small), datamodule=small)
+    assert "policy lag: at most about 1 versions of the weights" in caplog.text
+    with pytest.warns(UserWarning, match=r"at most about 31 versions.*raise data.batch_size, take more learners"):
+        trainer(tmp_path, max_steps=1).fit(A3CModule.for_data(large), datamodule=large)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from datetime import timedelta
 from multiprocessing import forkserver, popen_forkserver, resource_tracker
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -9,13 +10,18 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.strategies import DDPStrategy
 
 from lightning_a3c import A3CModule, CollectorDataModule
 from lightning_a3c.learning.lightning_internals import (
+    finds_unused_parameters,
+    leave_out_sigterm_broadcast,
     logger_step,
     loggers_are_due,
     logging_as,
+    receive_sigterm,
     starts_learner_elsewhere,
+    timeout_of,
 )
 
 SILENT = {"accelerator": "cpu", "enable_checkpointing": False, "enable_progress_bar": False}
@@ -27,6 +33,25 @@ SILENT = {"accelerator": "cpu", "enable_checkpointing": False, "enable_progress_
 def test_strategies_that_start_the_learner_in_another_process_are_known(strategy: str, elsewhere: bool) -> None:
     devices = 1 if strategy == "auto" else 2
     assert starts_learner_elsewhere(pl.Trainer(**SILENT, logger=False, strategy=strategy, devices=devices)) is elsewhere
+
+
+def test_the_timeout_and_the_search_for_unused_parameters_are_those_of_the_strategy() -> None:
+    def trainer(**options: object) -> pl.Trainer:
+        return pl.Trainer(**SILENT, logger=False, devices=2, strategy=DDPStrategy(**options))
+
+    assert timeout_of(trainer(timeout=timedelta(seconds=7))) == timedelta(seconds=7)
+    assert not finds_unused_parameters(trainer())
+    assert finds_unused_parameters(trainer(find_unused_parameters=True))
+
+
+def test_the_collective_for_sigterm_is_left_out_and_sigterm_is_received_without_it() -> None:
+    trainer = pl.Trainer(**SILENT, logger=False)
+    assert callable(trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor)
+    leave_out_sigterm_broadcast(trainer)
+    assert trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor() is None
+    assert not trainer.received_sigterm
+    receive_sigterm(trainer)
+    assert trainer.received_sigterm
 
 
 class Observer(pl.Callback):

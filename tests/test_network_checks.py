@@ -12,7 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from lightning_a3c import A3CModule
-from lightning_a3c.rl.network_checks import check_network, copy_network, evaluating, training_differences
+from lightning_a3c.rl.network_checks import (
+    check_network,
+    copy_network,
+    evaluating,
+    training_differences,
+    unused_parameters,
+)
 from lightning_a3c.rl.networks import build_network
 
 
@@ -233,3 +239,13 @@ def test_act_is_in_evaluation_mode_and_leaves_the_module_as_it_is(batch: int) ->
     assert len(actions.pop()) == batch
     assert [part.training for part in module.modules()] == modes
     assert all(torch.equal(old, new) for old, new in zip(before, module.buffers(), strict=True))
+
+
+def test_parameters_that_no_output_depends_on_are_named() -> None:
+    net = Net(nn.Linear(8, 8))
+    assert unused_parameters(net, (4,)) == []
+    net.forgotten = nn.Linear(2, 2)
+    assert unused_parameters(net, (4,)) == ["forgotten.weight", "forgotten.bias"]
+    net.forgotten.requires_grad_(False)  # then nobody waits for its gradient
+    assert unused_parameters(net, (4,)) == []
+    assert all(parameter.grad is None for parameter in net.parameters())

@@ -48,12 +48,13 @@ def train(
     *callbacks: pl.Callback,
     resume: Path | None = None,
     num_workers: int = 2,
+    **options: bool,
 ) -> tuple[A3CModule, dict[str, list[float]], Path]:
     """The trained module, what it logged, and a checkpoint."""
     torch.manual_seed(0)
     stream = data(env_id, num_workers=num_workers)
     module = A3CModule.for_data(
-        stream, mode=mode, entropy_weight=0.5, final_entropy_weight=0.1, entropy_updates=ENTROPY_UPDATES
+        stream, mode=mode, entropy_weight=0.5, final_entropy_weight=0.1, entropy_updates=ENTROPY_UPDATES, **options
     )
     trainer = pl.Trainer(
         accelerator="cpu",
@@ -145,6 +146,14 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(
     states = [{k: v for k, v in m.progress.state_dict().items() if k != clock} for m in (whole, resumed)]
     assert states[0] == states[1]
     assert states[0]["episodes"] >= episodes
+
+
+def test_a_resumed_run_scales_rewards_as_one_that_was_not_interrupted(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"num_workers": 0, "normalize_rewards": True, "normalize_observations": True}
+    whole, _, _ = train("data", "CartPole-v1", 36, tmp_path / "whole", **options)
+    _, _, checkpoint = train("data", "CartPole-v1", 19, tmp_path / "half", **options)
+    resumed, _, _ = train("data", "CartPole-v1", 36, tmp_path / "resumed", resume=checkpoint, **options)
+    assert_same_weights(whole, resumed)
 
 
 def test_states_taken_in_the_middle_of_a_batch_are_refused_instead_of_wrong(monkeypatch: pytest.MonkeyPatch) -> None:

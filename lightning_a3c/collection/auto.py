@@ -14,11 +14,16 @@ _MOST_WORKERS = 8  # each further worker makes the data older
 _MOST_WORKERS_ON_DEVICE = 6  # more only acting workers slow each other down on one GPU: see docs/decisions.md
 
 
-def auto_workers() -> int:
-    """One worker for each core this process may use, up to a sensible number."""
+def auto_workers(learners: int = 1) -> int:
+    """One worker for each core this process may use, up to a sensible number.
+
+    Args:
+        learners: that share those cores, >= 1.
+    """
     cores = usable_cores()
-    workers = min(cores, _MOST_WORKERS)
-    rank_zero_info(f"data.num_workers auto: {workers} on {cores} cores")
+    workers = max(1, min(cores // learners, _MOST_WORKERS))
+    sharing = "" if learners == 1 else f" for each of {learners} learners"
+    rank_zero_info(f"data.num_workers auto: {workers}{sharing} on {cores} cores")
     return workers
 
 

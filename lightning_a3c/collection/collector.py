@@ -27,7 +27,7 @@ class Collector:
 
     Args:
         job: what to do, with a network of its own that gets its weights from `weights`.
-        rank: which of the run's collectors this is.
+        rank: which of the learner's collectors this is.
         weights: the learner's snapshots; one must be published before `collect`.
         attempt: 0 for the first collector of this rank, then 1 more for each restart; each plays other episodes.
         call_tracker: records which call to an environment is under way.
@@ -45,6 +45,7 @@ class Collector:
     ) -> None:
         env_seed, policy_seed = job.seeds(rank, attempt)
         self.rank = rank
+        self.number = job.first_collector + rank
         self.job = job
         self._net = network_on(job.device, weights, job.net)
         reset = AutoresetMode.DISABLED if job.rollout.synchronous else AutoresetMode.SAME_STEP
@@ -77,7 +78,7 @@ class Collector:
 
             def make_message(net: nn.Module, version: int) -> Message:
                 update = self.job.first_update + version - 1
-                sent = self.job.make_payload(net, experience, self.rank, update, payload)
+                sent = self.job.make_payload(net, experience, self.number, update, payload)
                 return Message(sent, with_moments(stats, net, experience))
 
             return self._net.compute(make_message)

@@ -27,7 +27,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class CollectorJob:
-    """Everything a collector needs to know; all collectors of a run share it and differ in their rank.
+    """Everything a collector needs to know; a learner's collectors share it and differ in their rank.
 
     Args:
         env: what to step.
@@ -41,6 +41,7 @@ class CollectorJob:
         first_update: updates made before these collectors start.
         resumed_at: how far the run was when these collectors started, in any unit; 0 for a new run. Another number
             gives other episodes.
+        first_collector: number of this learner's first collector among those of all learners; seeds follow from it.
     """
 
     env: EnvConfig
@@ -53,10 +54,11 @@ class CollectorJob:
     device: torch.device = CPU
     first_update: int = 0
     resumed_at: int = 0
+    first_collector: int = 0
 
     def seeds(self, rank: int, attempt: int = 0) -> tuple[int, int]:
         """Seeds of one collector's environments and of its action sampling; `Collector` explains the arguments."""
-        entropy = [self.seed, rank]
+        entropy = [self.seed, self.first_collector + rank]
         if self.resumed_at:
             entropy += [attempt, self.resumed_at]
         elif attempt:

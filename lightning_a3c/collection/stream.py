@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn, Protocol
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
@@ -18,9 +18,31 @@ from lightning_a3c.collection.job import CollectorJob, CollectorState
 from lightning_a3c.collection.processes.pool import WorkerError
 from lightning_a3c.rl.agent_network import AgentNetwork
 from lightning_a3c.rl.network_checks import device_of
-from lightning_a3c.rl.types import Batch, RolloutStats
+from lightning_a3c.rl.types import Batch, RolloutStats, map_tensors
 from lightning_a3c.system.malloc import keep_freed_memory
 from lightning_a3c.system.processor import limited_threads, prefer_onednn
+
+
+class Learners(Protocol):
+    """All learners of a run, each with a stream of its own. Its methods are collectives: all call them together."""
+
+    rank: int
+    count: int
+
+    def expect(self, report: Batch) -> None:
+        """Note the shapes of batches without payload."""
+
+    def raise_if_interrupted(self) -> None:
+        """Raise if all are to end before the next batch."""
+
+    def share(self, batch: Batch) -> Batch:
+        """`batch` with its own payload and everything else of all learners."""
+
+    def fail(self, error: BaseException) -> NoReturn:
+        """In place of `share`: tell the others, and raise `error`."""
+
+    def gather(self, own: Any) -> list[Any] | None:
+        """The values of all learners, by rank; None if the others cannot be reached."""
 
 
 class CollectorDataset(IterableDataset[Batch]):
@@ -47,6 +69,7 @@ class CollectorDataset(IterableDataset[Batch]):
         self.net = net
         self.config = config
         self.check_interrupt: Callable[[], None] = _never  # called while waiting for a batch; may raise
+        self.learners: Learners | None = None  # if there are others
         self.continues_epochs = True  # resume inside the epoch; Lightning counts the rest of an epoch by itself
         self._backend: CollectorBackend | None = None
         self._states: list[CollectorState] | None = None  # where synchronous collectors begin
@@ -76,23 +99,33 @@ class CollectorDataset(IterableDataset[Batch]):
         moments = None
         if self._unmerged is not None and isinstance(self.net, AgentNetwork) and self.net.has_statistics:
             moments = self._unmerged._asdict()
-        state: dict[str, Any] = {"position": self._position, "collectors": self._collector_states(), "moments": moments}
+        states = self._collector_states()
+        state: dict[str, Any] = {"position": self._position, "collectors": states, "moments": moments}
         if self.job.rollout.synchronous:  # networks with Dropout draw from it
             state["generator"] = torch.get_rng_state()
+            if self.learners is not None:
+                gathered = self.learners.gather((states, state["generator"])) or [(None, state["generator"])]
+                of_all = [states for states, _ in gathered]
+                state["collectors"] = None if None in of_all else [one for states in of_all for one in states]
+                state["generator"] = [generator for _, generator in gathered]
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._position = self._epoch_start = state_dict["position"]
         moments = state_dict.get("moments")
         self._unmerged = None if moments is None else RolloutStats(**moments)
+        rank, learners = (0, 1) if self.learners is None else (self.learners.rank, self.learners.count)
         self._generator_state = state_dict.get("generator") if self.job.rollout.synchronous else None
+        if isinstance(self._generator_state, list):  # of several learners
+            self._generator_state = self._generator_state[rank % len(self._generator_state)]
         states = state_dict.get("collectors")
         if states is None or not self.job.rollout.synchronous:
             return
+        own = max(1, self.config.num_workers)
         theirs = len(states), len(states[0]["env"]["episodes"])
-        ours = max(1, self.config.num_workers), self.job.env.num_envs
+        ours = own * learners, self.job.env.num_envs
         if theirs == ours:
-            self._states = states
+            self._states = states[own * rank : own * (rank + 1)]
         else:
             rank_zero_warn(
                 f"the checkpoint has {theirs[0]} collectors × {theirs[1]} environments, this run "
@@ -132,7 +165,24 @@ class CollectorDataset(IterableDataset[Batch]):
         return backend
 
     def _next_batch(self) -> Batch:
+        if self.learners is None:
+            batch = self._own_batch()
+        else:
+            self.learners.raise_if_interrupted()
+            try:
+                batch = self._own_batch()
+            except BaseException as error:
+                self.learners.fail(error)
+            batch = self.learners.share(batch)
+        self._unmerged = batch.stats
+        self._position += 1
+        self._batches += 1
+        return batch
+
+    def _own_batch(self) -> Batch:
         if self._backend is None:
+            if self.learners is not None:
+                self.learners.expect(self._report_template())
             self._backend = self._open()
         if self._unmerged is not None and isinstance(self.net, AgentNetwork):
             self.net.merge(self._unmerged, self.job.rollout.micro_batch_size)
@@ -141,9 +191,6 @@ class CollectorDataset(IterableDataset[Batch]):
         if self._generator_state is not None:
             torch.set_rng_state(self._generator_state)
             self._generator_state = None
-        self._unmerged = message.stats
-        self._position += 1
-        self._batches += 1
         return Batch(
             payload=message.payload,
             stats=message.stats,
@@ -151,6 +198,13 @@ class CollectorDataset(IterableDataset[Batch]):
             queue_fill=torch.tensor([queue_fill]),
             worker_restarts=torch.tensor([self._backend.restarts]),
         )
+
+    def _report_template(self) -> Batch:
+        """A batch without payload, with the shapes and dtypes of the real ones, on the meta device."""
+        count = self.config.messages_per_batch
+        stats = map_tensors(lambda part: torch.cat([part] * count), self.job.message_template().stats)
+        one = torch.zeros(1, device="meta")
+        return Batch((), stats, torch.cat([one] * count), one, one)  # type: ignore[arg-type]
 
 
 def _never() -> None:

@@ -31,7 +31,7 @@ from lightning_a3c.command_line.save_config import SaveConfigAndMachine
 from lightning_a3c.command_line.usage_errors import check_configs
 from lightning_a3c.learning.data_module import CollectorDataModule
 from lightning_a3c.learning.module import A3CModule
-from lightning_a3c.learning.trainer_checks import require_one_learner
+from lightning_a3c.learning.trainer_checks import require_supported_names, require_supported_strategy
 from lightning_a3c.system.files import require_checkpoint
 from lightning_a3c.viewing.numbered_runs import ROOT, RunFolder
 from lightning_a3c.viewing.progress_bar import bar_options
@@ -118,6 +118,7 @@ class A3CCLI(LightningCLI):
         config = self.config_init.get(str(self.subcommand), self.config_init)
         command = str(self.subcommand or "fit")
         options = {**config["trainer"], **kwargs}
+        require_supported_names(options["strategy"], options["accelerator"])
         parent = Path(options["default_root_dir"] or ROOT) / config["name"]
         if config.get("ckpt_path") is not None:
             config["ckpt_path"] = resolve_checkpoint(config["ckpt_path"], options, parent, command)
@@ -130,7 +131,7 @@ class A3CCLI(LightningCLI):
             trainer = super().instantiate_trainer(**(options | bar_options(options)))
         except TypeError as error:  # `devices: two`
             raise ValueError(f"trainer: {error}") from error
-        require_one_learner(trainer)
+        require_supported_strategy(trainer)
         return trainer
 
     def on_run_folder(self, folder: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_utilities.core.rank_zero import rank_zero_info
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
@@ -22,13 +22,23 @@ from lightning_a3c.viewing.numbered_runs import (
     run_folder_of,
 )
 
+_OF_FIRST_LEARNER = "LIGHTNING_A3C_RUN_FOLDER"  # a variable, for the processes that Lightning starts
+
 
 def open_run_folder(checkpoint: str | None, parent: Path, command: str) -> RunFolder | Path:
     """The folder of the run: that of the checkpoint, or a new one in `parent`.
 
     `fit` goes on in the folder of the checkpoint that it resumes, if that is a run in `parent` and no process is
-    writing there.
+    writing there. Of several learners the first one decides; the others write nothing.
     """
+    if rank_zero_only.rank:
+        return Path(os.environ.get(_OF_FIRST_LEARNER, parent))
+    folder = _open_run_folder(checkpoint, parent, command)
+    os.environ[_OF_FIRST_LEARNER] = str(folder.path if isinstance(folder, RunFolder) else folder)
+    return folder
+
+
+def _open_run_folder(checkpoint: str | None, parent: Path, command: str) -> RunFolder | Path:
     run = run_folder_of(Path(checkpoint)) if checkpoint and Path(checkpoint).exists() else None
     if run is not None and command != "fit":
         return run

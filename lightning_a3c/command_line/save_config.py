@@ -48,7 +48,8 @@ class SaveConfigAndMachine(SaveConfigCallback):
     ) -> None:
         if not self._has_begun:
             self._has_begun = True
-            self._checkpoints.open(trainer)
+            if trainer.is_global_zero:
+                self._checkpoints.open(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self._checkpoints.close()

@@ -32,7 +32,9 @@ from lightning_a3c.environments.task import describe_task, envpool_note, playing
 from lightning_a3c.learning.evaluation import EvaluationDataset
 from lightning_a3c.learning.evaluation_watch import EvaluationWatch
 from lightning_a3c.learning.gradient_parallel import GradientParallel
+from lightning_a3c.learning.lightning_internals import leave_out_sigterm_broadcast
 from lightning_a3c.learning.observation_file import read_observations
+from lightning_a3c.learning.peers import Peers, SharedEvaluation, peers_of
 from lightning_a3c.learning.progress import Progress
 from lightning_a3c.rl.memory import is_recurrent
 from lightning_a3c.rl.network_checks import device_of
@@ -42,6 +44,7 @@ from lightning_a3c.system.argument_checks import require_number, require_switch,
 from lightning_a3c.system.process_wide import ProcessWideSetting
 
 _PREDICT_CHUNK = 256  # observations at once
+_LARGE_LAG = 20.0  # updates; see docs/architecture.md
 
 
 def _ignore_empty_list() -> Any:
@@ -64,8 +67,8 @@ class CollectorDataModule(pl.LightningDataModule):
 
     Args:
         env: which environment, and how many in each worker; an id stands for `EnvConfig(id)`.
-        num_workers: collector processes. 0 collects in the learner's process, for debugging; "auto" starts one per
-            core that this process may use, at most 8.
+        num_workers: collector processes of each learner. 0 collects in the learner's process, for debugging; "auto"
+            starts one per core that this process may use, at most 8. Several learners on a machine share its cores.
         n_steps: N of the return targets; if synchronous, at most `micro_batch_size` / `env.num_envs`.
         targets: "n_step" returns, or "gae": V plus the generalised advantage over N steps, of lower variance
             and biased towards the critic; or "vtrace", which corrects for policy lag where the loss is computed. The
@@ -74,7 +77,7 @@ class CollectorDataModule(pl.LightningDataModule):
         vtrace: where "vtrace" clips importance ratios.
         discount: γ.
         micro_batch_size: transitions that a worker sends, or in gradient mode differentiates, at once.
-        batch_size: transitions per update, a multiple of `micro_batch_size`.
+        batch_size: transitions per update of each learner, a multiple of `micro_batch_size`.
         updates_per_epoch: length of an epoch, Lightning's unit for checkpoints and validation.
         slots_per_worker: payloads each worker may have under way, being filled or waiting. None shares the payloads of
             two updates among the workers, so that they need not wait for the learner. Fewer slots lower the policy lag.
@@ -170,11 +173,8 @@ class CollectorDataModule(pl.LightningDataModule):
             raise ValueError(
                 f"data.batch_size must be a multiple of data.micro_batch_size, got {batch_size} and {micro_batch_size}"
             )
-        if synchronous and batch_size % (micro_batch_size * max(1, workers)):
-            raise ValueError(
-                "with data.synchronous every worker gives the same part of a batch: data.batch_size must be a multiple "
-                f"of data.micro_batch_size × data.num_workers, got {batch_size}, {micro_batch_size} and {workers}"
-            )
+        if synchronous:
+            _require_equal_shares(batch_size, micro_batch_size, workers)
         if synchronous and micro_batch_size % env.num_envs:
             raise ValueError(
                 "with data.synchronous a micro-batch is whole steps of all environments: data.micro_batch_size must be "
@@ -202,6 +202,8 @@ class CollectorDataModule(pl.LightningDataModule):
             rank_zero_info(f"{env.id}: {', '.join(self.task.left_out)} of the observations is left out, being no array")
         self.env = env
         self.num_workers = workers
+        self._chooses_workers = num_workers == "auto"
+        self._chooses_slots = slots_per_worker is None
         self.n_steps = n_steps
         self.targets = targets
         self.gae_lambda = gae_lambda
@@ -210,7 +212,7 @@ class CollectorDataModule(pl.LightningDataModule):
         self.micro_batch_size = micro_batch_size
         self.batch_size = batch_size
         self.updates_per_epoch = updates_per_epoch
-        self.slots_per_worker = slots_per_worker or math.ceil(2 * self.messages_per_batch / max(1, workers))
+        self.slots_per_worker = slots_per_worker or self._slots_for_two_updates()
         self.synchronous = synchronous
         self.worker_precision = auto_precision() if worker_precision == "auto" else worker_precision
         self.worker_device = worker_device
@@ -250,6 +252,19 @@ class CollectorDataModule(pl.LightningDataModule):
         return self.batch_size // self.micro_batch_size
 
     @property
+    def lag_bound(self) -> float:
+        """Updates that the oldest action of a message is old at most, with workers of about equal speed.
+
+        The same for each of several learners; docs/architecture.md derives it.
+        """
+        if self.synchronous:
+            return 0.0
+        window = math.ceil(self.n_steps * self.env.num_envs / self.micro_batch_size)
+        if not self.num_workers:
+            return float(math.ceil(window / self.messages_per_batch))
+        return (self.slots_per_worker + window) * self.num_workers / self.messages_per_batch
+
+    @property
     def num_predict_observations(self) -> int:
         """Number of observations in `predict_observations`."""
         return 0 if self._observations is None else len(self._observations)
@@ -281,6 +296,8 @@ class CollectorDataModule(pl.LightningDataModule):
         make_payload = make_payload or self.make_payload
         if self.worker_device == "auto":
             device = auto_device(device_of(net), self.num_workers, isinstance(make_payload, SendGradients))
+        elif self.worker_device == device_of(net).type:
+            device = device_of(net)  # of several GPUs, the learner's own
         else:
             device = torch.device(self.worker_device)
         env = replace(self.env, backend=training_backend(self.env, self.synchronous))
@@ -320,6 +337,20 @@ class CollectorDataModule(pl.LightningDataModule):
         stream.check_interrupt = self._check_interrupt
         return stream
 
+    def share_cores(self, learners: int) -> None:
+        """Follow that so many learners run on this machine, where the number of workers is automatic.
+
+        Raises:
+            ValueError: with `synchronous`, the workers cannot share a batch.
+        """
+        if not self._chooses_workers or learners == 1:
+            return
+        self.num_workers = auto_workers(learners)
+        if self.synchronous:
+            _require_equal_shares(self.batch_size, self.micro_batch_size, self.num_workers)
+        if self._chooses_slots:
+            self.slots_per_worker = self._slots_for_two_updates()
+
     def train_dataloader(self) -> CollectorDataset:
         assert self.trainer is not None
         self._close()
@@ -334,6 +365,9 @@ class CollectorDataModule(pl.LightningDataModule):
             resumed_at=progress.env_steps if isinstance(progress, Progress) else None,
         )
         self._dataset.continues_epochs = False
+        self._announce_lag()
+        if (peers := peers_of(trainer)) is not None:
+            self._join(self._dataset, peers)
         return self._dataset
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
@@ -353,14 +387,14 @@ class CollectorDataModule(pl.LightningDataModule):
             return batch._replace(payload=payload._replace(gradient=gradient))
         return batch._replace(payload=super().transfer_batch_to_device(payload, device, dataloader_idx))
 
-    def val_dataloader(self) -> EvaluationDataset | list[Any]:
+    def val_dataloader(self) -> EvaluationDataset | SharedEvaluation | list[Any]:
         assert self.trainer is not None
         if self.trainer.state.fn == "fit" and not self.validate_in_fit:
             self._quiet.enter_context(_NO_VALIDATION.applied())
             return []
         return self._evaluation()
 
-    def test_dataloader(self) -> EvaluationDataset:
+    def test_dataloader(self) -> EvaluationDataset | SharedEvaluation:
         return self._evaluation()
 
     def predict_dataloader(self) -> DataLoader[Tensor]:
@@ -377,6 +411,9 @@ class CollectorDataModule(pl.LightningDataModule):
         self._quiet.close()
 
     def on_exception(self, exception: BaseException) -> None:
+        peers = getattr(getattr(self.trainer, "lightning_module", None), "peers", None)
+        if isinstance(peers, Peers):
+            peers.leave()  # in `fit` that was done before checkpoints were saved
         self._close()
         self._quiet.close()
 
@@ -387,6 +424,36 @@ class CollectorDataModule(pl.LightningDataModule):
             if isinstance(callback, GradientParallel):
                 return callback.make_payload(self.trainer.lightning_module)
         return self.make_payload
+
+    def _join(self, stream: CollectorDataset, peers: Peers) -> None:
+        """Make `stream` that of one of several learners: all learn from the experience of each."""
+        assert self.trainer is not None
+        leave_out_sigterm_broadcast(self.trainer)  # the exchange of reports tells of signals too
+        peers.watch_signals()
+        seed = self.trainer.strategy.broadcast(self.run_seed)
+        stream.job = replace(stream.job, seed=seed, first_collector=peers.rank * max(1, self.num_workers))
+        stream.learners = peers
+        stream.check_interrupt = peers.check_pending
+        rank_zero_info(
+            f"{peers.count} learners: an update learns from {peers.count} × {self.batch_size} = "
+            f"{peers.count * self.batch_size} transitions, as data.batch_size is of each; the learning rate stays as "
+            "it is set"
+        )
+
+    def _announce_lag(self) -> None:
+        if self.synchronous:
+            return
+        bound = f"policy lag: at most about {self.lag_bound:.3g} versions of the weights"
+        if self.lag_bound > _LARGE_LAG:
+            rank_zero_warn(
+                f"{bound}, at which actions say little about the policy that learns from them; raise data.batch_size, "
+                "take more learners with fewer workers each, or lower data.slots_per_worker or data.num_workers"
+            )
+        else:
+            rank_zero_info(bound)
+
+    def _slots_for_two_updates(self) -> int:
+        return math.ceil(2 * self.messages_per_batch / max(1, self.num_workers))
 
     def _check_interrupt(self) -> None:
         """Raise as Lightning does between batches if the trainer was told to end."""
@@ -399,9 +466,9 @@ class CollectorDataModule(pl.LightningDataModule):
         assert isinstance(net, nn.Module)
         return net
 
-    def _evaluation(self) -> EvaluationDataset:
+    def _evaluation(self) -> EvaluationDataset | SharedEvaluation:
         assert self.trainer is not None
-        return EvaluationDataset(
+        evaluation = EvaluationDataset(
             self.env,
             self._net(),
             episodes=self.eval_episodes,
@@ -410,6 +477,11 @@ class CollectorDataModule(pl.LightningDataModule):
             max_steps=self.eval_max_steps,
             watch=EvaluationWatch(self.trainer, self.eval_max_steps),
         )
+        peers = peers_of(self.trainer)
+        if peers is None:
+            return evaluation
+        peers.watch_signals()
+        return SharedEvaluation(evaluation, peers)
 
     def _close(self) -> None:
         if self._dataset is not None:
@@ -422,4 +494,12 @@ def _require_whole_sequences(what: str, micro_batch_size: int, n_steps: int, num
         raise ValueError(
             f"{what} learns from sequences of data.n_steps: data.micro_batch_size must be a multiple of data.n_steps × "
             f"env.num_envs, got {micro_batch_size}, {n_steps} and {num_envs}; {n_steps * num_envs} would do"
+        )
+
+
+def _require_equal_shares(batch_size: int, micro_batch_size: int, workers: int) -> None:
+    if batch_size % (micro_batch_size * max(1, workers)):
+        raise ValueError(
+            "with data.synchronous every worker gives the same part of a batch: data.batch_size must be a multiple "
+            f"of data.micro_batch_size × data.num_workers, got {batch_size}, {micro_batch_size} and {workers}"
         )

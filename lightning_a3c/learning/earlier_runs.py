@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from pytorch_lightning.callbacks import ModelCheckpoint
 
+from lightning_a3c.learning.peers import own_log_dir
 from lightning_a3c.system.files import NotWritable
 
 FOLDER = "earlier-"  # followed by a number, from 1
@@ -117,5 +118,6 @@ def _names(trainer: pl.Trainer) -> dict[Path, re.Pattern[str]]:
         folder, own = Path(callback.dirpath), file_names(callback)
         names[folder] = re.compile(f"{names[folder].pattern}|{own.pattern}") if folder in names else own
     if not callbacks:  # where StopWhenSolved puts its own
-        names[Path(trainer.log_dir or trainer.default_root_dir)] = re.compile(r"solved\.(?:ckpt|test\.json|test\.mp4)")
+        folder = Path(own_log_dir(trainer) or trainer.default_root_dir)
+        names[folder] = re.compile(r"solved\.(?:ckpt|test\.json|test\.mp4)")
     return names

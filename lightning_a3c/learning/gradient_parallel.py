@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lightning_a3c.collection.payloads import SendGradients, clip_scale, differentiable
 from lightning_a3c.learning.non_finite import NonFiniteCounter
+from lightning_a3c.learning.peers import Peers
 from lightning_a3c.learning.update_log import UpdateLog
 from lightning_a3c.rl.losses import A2CLoss
 from lightning_a3c.rl.types import Batch, Gradients
@@ -26,6 +27,8 @@ class GradientParallel(pl.Callback):
 
     The sum of k means over m transitions is k times the mean over k·m transitions that data mode uses. Lapan's
     implementation sums too; where the clip binds, as it nearly always does at 0.1, the factor has no effect.
+
+    Several learners add up the sums of all before they clip, so the number of learners counts like that of workers.
 
     A gradient with NaN or infinite entries is dropped and counted. The sum is made in the batch's own memory.
 
@@ -77,6 +80,10 @@ class GradientParallel(pl.Callback):
         self._require_trained(parameters, gradients)
         finite = gradients.norm.isfinite()  # as the gradients themselves are
         total = _sum_in_place(gradients.gradient, finite)
+        if pl_module.peers is not None:
+            assert isinstance(pl_module.peers, Peers)
+            gradients = _sum_over_learners(total, gradients, pl_module.peers)
+            finite = gradients.norm.isfinite()
         pieces = torch.split(total, [parameter.numel() for parameter in parameters])
         used = gradients.has_gradient[finite].any(dim=0).tolist()
         for parameter, piece, is_used in zip(parameters, pieces, used, strict=True):
@@ -135,3 +142,17 @@ def _sum_in_place(gradients: Tensor, finite: Tensor) -> Tensor:
     for row in others:
         total += row
     return total
+
+
+def _sum_over_learners(total: Tensor, gradients: Gradients, peers: Peers) -> Gradients:
+    """Replace the sum `total` by that of all learners; returns everything else that they were sent, by rank.
+
+    A learner that got no finite gradient adds nothing, but takes part.
+    """
+    if not gradients.norm.isfinite().any():
+        total.zero_()
+    peers.sum_in_place(total)
+    count = len(gradients.norm)
+    own = torch.cat([gradients.norm[:, None], gradients.worker[:, None], gradients.has_gradient], dim=1).double()
+    rows = peers.gather_rows(own.flatten()).view(peers.count * count, -1)
+    return gradients._replace(norm=rows[:, 0].float(), worker=rows[:, 1].long(), has_gradient=rows[:, 2:].bool())

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
@@ -15,6 +17,31 @@ from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
 def starts_learner_elsewhere(trainer: pl.Trainer) -> bool:
     """Whether the strategy forks or spawns the learner, as `ddp_spawn` and `ddp_notebook` do."""
     return isinstance(trainer.strategy.launcher, _MultiProcessingLauncher)
+
+
+def timeout_of(trainer: pl.Trainer) -> timedelta:
+    """How long collectives of DDP wait, as its argument `timeout` says."""
+    timeout: timedelta = trainer.strategy._timeout  # type: ignore[attr-defined]
+    return timeout
+
+
+def finds_unused_parameters(trainer: pl.Trainer) -> bool:
+    """Whether DDP is to look for parameters that the loss does not depend on."""
+    options: dict[str, Any] = trainer.strategy._ddp_kwargs  # type: ignore[attr-defined]
+    return bool(options.get("find_unused_parameters")) or bool(options.get("static_graph"))
+
+
+def receive_sigterm(trainer: pl.Trainer) -> None:
+    """Let Lightning end training after this batch, as it does once its own handler has seen SIGTERM."""
+    trainer._signal_connector.received_sigterm = True
+
+
+def leave_out_sigterm_broadcast(trainer: pl.Trainer) -> None:
+    """Spare each batch the collective by which the first learner tells the others of SIGTERM.
+
+    On a GPU the learner would wait there until all that it has computed is done.
+    """
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
 
 
 def loggers_are_due(trainer: pl.Trainer) -> bool:

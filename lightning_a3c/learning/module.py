@@ -31,19 +31,25 @@ from lightning_a3c.learning.export import export_onnx
 from lightning_a3c.learning.gradient_parallel import GradientParallel
 from lightning_a3c.learning.non_finite import NonFiniteCounter
 from lightning_a3c.learning.optimizers import Specs, follow
+from lightning_a3c.learning.peers import Peers, peers_of
 from lightning_a3c.learning.progress import Progress
 from lightning_a3c.learning.restoring import require_same_agent, task_of
 from lightning_a3c.learning.schedules import EpochSchedules, schedule_config, step_counting_schedules, step_schedule
 from lightning_a3c.learning.summary import EpisodeSummary
 from lightning_a3c.learning.task_following import count_anew, require_same_spaces, task_changes
 from lightning_a3c.learning.tasks import TaskDict, observation_bounds
-from lightning_a3c.learning.trainer_checks import validate_fit, validate_trainer
+from lightning_a3c.learning.trainer_checks import (
+    end_started_learners,
+    needs_all_parameters,
+    validate_fit,
+    validate_trainer,
+)
 from lightning_a3c.learning.update_log import OF_EPISODES, EpisodeMetricGuard, UpdateLog
 from lightning_a3c.rl.action_spec import ActionSpec, DiscreteSpec, is_continuous
 from lightning_a3c.rl.agent_network import AgentNetwork, Observations, action_spec_of
 from lightning_a3c.rl.losses import A2CLoss, LossTerms
 from lightning_a3c.rl.memory import Memory, is_recurrent, outputs_of, state_size_of
-from lightning_a3c.rl.network_checks import evaluating, training_differences
+from lightning_a3c.rl.network_checks import evaluating, training_differences, unused_parameters
 from lightning_a3c.rl.networks import class_path_of, orthogonal_init
 from lightning_a3c.rl.policies import choose_actions, require_distribution
 from lightning_a3c.rl.types import Batch, Gradients, Prediction
@@ -171,6 +177,8 @@ class A3CModule(pl.LightningModule):
         self.progress = Progress()
         self.update_log = UpdateLog()
         self._metric_guard = EpisodeMetricGuard()
+        self.peers: Peers | None = None  # the other learners, while a trainer runs
+        self._averaged: set[nn.Parameter] = set()  # those whose gradients DDP averages, if there are peers
         self._counted: object = None  # the stats of the last update
         self._epoch_schedules = EpochSchedules()
         self._restored: dict[str, Any] = {}  # progress in the checkpoint that this run resumes from
@@ -309,6 +317,13 @@ class A3CModule(pl.LightningModule):
 
         Lightning calls this hook first, in every process, before it writes any file.
         """
+        try:
+            return self._missing_callbacks()
+        except Exception:
+            end_started_learners(self.trainer)  # none of them has come as far, so the error appears once
+            raise
+
+    def _missing_callbacks(self) -> list[pl.Callback]:
         trainer = self.trainer
         validate_trainer(trainer)
         task = getattr(getattr(trainer, "datamodule", None), "task", None)
@@ -335,6 +350,19 @@ class A3CModule(pl.LightningModule):
             self.observation_dtype,
             observation_bounds(self.hparams["task"]),
         )
+        if self.automatic_optimization and needs_all_parameters(trainer):
+            unused = unused_parameters(
+                self.net,
+                self.hparams["observation_shape"],
+                self.observation_dtype,
+                observation_bounds(self.hparams["task"]),
+            )
+            if unused:
+                raise MisconfigurationException(
+                    f"{self._network_name} has parameters that neither logits nor values depend on "
+                    f"({', '.join(unused[:3])}), for which strategy ddp would wait; take "
+                    "trainer.strategy ddp_find_unused_parameters_true, or remove them"
+                )
         if warnings := differences.warnings(in_gradient_mode=not self.automatic_optimization):
             rank_zero_warn(f"{self._network_name}: {'; '.join(warnings)}")
         callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
@@ -343,8 +371,16 @@ class A3CModule(pl.LightningModule):
         return missing
 
     def setup(self, stage: str) -> None:
+        self.peers = peers_of(self.trainer)
+        if self.peers is not None:
+            self.peers.begin()
+            self._averaged = {parameter for parameter in self.parameters() if parameter.requires_grad}
         if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # the user chose no other
             self.trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+
+    def teardown(self, stage: str) -> None:
+        self.peers = None
+        self._averaged = set()
 
     def on_fit_start(self) -> None:
         if self.hparams["task"]:
@@ -383,6 +419,8 @@ class A3CModule(pl.LightningModule):
         return terms.loss_total
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        if self.peers is not None:
+            self.peers.end_update()
         self.update_log.end_batch(self)
 
     def on_train_end(self) -> None:
@@ -395,6 +433,8 @@ class A3CModule(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
+        if self.peers is not None:
+            self._require_averaged()
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters() if p.grad is not None])
 
         def find() -> dict[str, float | Tensor]:
@@ -443,10 +483,10 @@ class A3CModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         self._metric_guard.hold(until=bool(self.progress.returns))
-        self.log_dict({f"val/{name}": value for name, value in self.evaluated.pop().items()})
+        self._log_evaluated({f"val/{name}": value for name, value in self.evaluated.pop().items()})
 
     def on_test_epoch_end(self) -> None:
-        self.log_dict({f"test/{name}": value for name, value in self.evaluated.pop(with_interval=True).items()})
+        self._log_evaluated({f"test/{name}": value for name, value in self.evaluated.pop(with_interval=True).items()})
 
     def predict_step(self, batch: Tensor) -> Prediction:
         """Observations [B, *observation_shape] → probabilities of discrete actions, values, likeliest actions.
@@ -488,6 +528,7 @@ class A3CModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["progress"] = self.progress.state_dict() | {
             "skipped_updates": self.skipped_updates,
+            "learners": 1 if self.peers is None else self.peers.count,
         }
         if self._is_in("fit"):
             checkpoint["progress"] |= {
@@ -504,6 +545,7 @@ class A3CModule(pl.LightningModule):
             self._skipped.total = checkpoint["progress"].get("skipped_updates", 0)
         if self._is_in("fit"):
             self._restored = checkpoint.get("progress", {})
+            self._compare_learners(self._restored.get("learners", 1))
         if self._is_in("fit", None) and ours["task"] and trained_on:
             count_anew(self.progress, trained_on, ours["task"])
         if self._is_in("fit") and "optimizer_states" not in checkpoint:
@@ -555,6 +597,9 @@ class A3CModule(pl.LightningModule):
         starts[:, 0] = True
         parameters, values, _ = self.forward(observations, memory.state.to(observations.device), starts)
         return parameters[:, -1], values[:, -1]
+
+    def _log_evaluated(self, values: dict[str, Tensor | float]) -> None:
+        self.log_dict(values, sync_dist=self.peers is not None)  # equal in all learners, but Lightning cannot know
 
     @property
     def _network_name(self) -> str:
@@ -616,6 +661,9 @@ class A3CModule(pl.LightningModule):
         step_counting_schedules(self.trainer, self.lr_scheduler_step, "step", self.trainer.fit_loop.batch_idx)
 
     def _end_update(self, batch: Batch, find_terms: Callable[[], LossTerms]) -> None:
+        peers = self.peers
+        if peers is not None:
+            batch = peers.newest(batch)
         if batch.stats is not self._counted:  # some optimizers compute the loss again
             self._counted = batch.stats
             self.progress.update(batch.stats)
@@ -626,9 +674,12 @@ class A3CModule(pl.LightningModule):
         )  # not the payload, so it is freed
 
         def find() -> dict[str, float | Tensor]:
+            terms = find_terms()
+            if peers is not None:
+                terms = LossTerms(*peers.mean(torch.stack(terms)))
             return {
                 **self._metric_guard.placeholders,
-                **_known(find_terms()),
+                **_known(terms),
                 **self.progress.metrics(self.frame_skip),
                 "policy_lag": lag.float().mean(),
                 "queue_fill": fill.mean(),
@@ -644,6 +695,22 @@ class A3CModule(pl.LightningModule):
             return self.trainer.state.fn in functions
         except RuntimeError:  # there is no trainer
             return None in functions
+
+    def _require_averaged(self) -> None:
+        names = [n for n, p in self.named_parameters() if p.requires_grad and p not in self._averaged]
+        if names:
+            raise MisconfigurationException(
+                f"{names[0]} was frozen when training began, so strategy ddp does not average its gradient over the "
+                'learners; unfreeze it before training, or use mode="gradient"'
+            )
+
+    def _compare_learners(self, theirs: int) -> None:
+        ours = self.trainer.world_size
+        if theirs != ours:
+            rank_zero_warn(
+                f"the checkpoint was made by {theirs} learners, and training goes on with {ours}: an update learns "
+                f"from {ours} instead of {theirs} times data.batch_size transitions, at the same learning rate"
+            )
 
     def _follow_specs(self, checkpoint: dict[str, Any]) -> None:
         if type(self).configure_optimizers is not A3CModule.configure_optimizers:
@@ -663,6 +730,8 @@ class _LogLastUpdate(pl.Callback):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         assert isinstance(pl_module, A3CModule)
+        if pl_module.peers is not None:
+            pl_module.peers.leave()
         pl_module.on_train_end()
 
 

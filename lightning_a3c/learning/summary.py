@@ -31,8 +31,9 @@ class EpisodeSummary(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.returns = CatMetric()
-        self.lengths = CatMetric()
+        # several learners all count the same episodes, those of the first
+        self.returns = CatMetric(sync_on_compute=False)
+        self.lengths = CatMetric(sync_on_compute=False)
 
     def update(self, episode_return: Tensor, length: Tensor) -> None:
         """Count one episode: its unclipped return and its env steps, scalars."""

@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import BatchSizeFinder, GradientAccumulationScheduler, LearningRateFinder
+from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 
 from lightning_a3c.learning import lightning_internals
 from lightning_a3c.learning.checkpoints import require_loadable
@@ -17,12 +18,14 @@ from lightning_a3c.learning.gradient_parallel import GradientParallel
 # workers never see and fused optimizers unscale only after gradients are clipped
 _PRECISIONS = ("32-true", "bf16-mixed")
 
+_UNSUPPORTED = ("deepspeed", "fsdp", "xla")  # beginnings of strategies' names
+
 _NO_ACCUMULATION = "weights are published once a batch: remove it, and raise data.batch_size"
 
 
 def validate_trainer(trainer: pl.Trainer) -> None:
     """Raise MisconfigurationException for an option or callback that does not go with collectors."""
-    require_one_learner(trainer)
+    require_supported_strategy(trainer)
     if (trainer.gradient_clip_val or 0) < 0:
         raise MisconfigurationException(f"trainer.gradient_clip_val must be >= 0, got {trainer.gradient_clip_val}")
     precision = trainer.precision_plugin.precision
@@ -60,30 +63,62 @@ def validate_fit(trainer: pl.Trainer, net: torch.nn.Module) -> None:
             raise MisconfigurationException(
                 f'gradients of complex parameters ({", ".join(complex_ones)}) cannot be sent; use mode="data"'
             )
+    if hasattr(data, "share_cores"):
+        try:
+            data.share_cores(trainer.num_devices)
+        except ValueError as error:
+            raise MisconfigurationException(str(error)) from error
     if trainer.checkpoint_callbacks:
         require_loadable(module.hparams)
         if hasattr(data, "env"):
             require_loadable({"env.kwargs": data.env.kwargs})
 
 
-def require_one_learner(trainer: pl.Trainer) -> None:
-    """Raise MisconfigurationException if there would be several learners, and end those that Lightning has started.
+def require_supported_strategy(trainer: pl.Trainer) -> None:
+    """Raise MisconfigurationException unless the learners run in this process and in processes like it."""
+    strategy = trainer.strategy
+    if lightning_internals.starts_learner_elsewhere(trainer):
+        raise MisconfigurationException(
+            f"trainer.strategy starts {'the learner' if trainer.num_devices == 1 else 'learners'} by forking or "
+            "spawning, from which no result comes back; use auto for one learner, and ddp in a script for several"
+        )
+    if not isinstance(strategy, SingleDeviceStrategy | DDPStrategy):
+        raise MisconfigurationException(_unsupported(type(strategy).__name__))
+    if trainer.world_size > 1 and trainer.state.fn == "predict":
+        raise MisconfigurationException(
+            f"predict computes on one device, got {trainer.world_size} of them; set trainer.devices and "
+            "trainer.num_nodes to 1"
+        )
+
+
+def require_supported_names(strategy: object, accelerator: object) -> None:
+    """Raise MisconfigurationException for names that are refused, before Lightning asks for packages that they need."""
+    if isinstance(strategy, str) and strategy.startswith(_UNSUPPORTED):
+        raise MisconfigurationException(_unsupported(strategy))
+    if accelerator == "tpu":
+        raise MisconfigurationException("trainer.accelerator must be cpu, gpu, mps or auto, got tpu")
+
+
+def needs_all_parameters(trainer: pl.Trainer) -> bool:
+    """Whether DDP waits for the gradient of every parameter."""
+    return trainer.world_size > 1 and not lightning_internals.finds_unused_parameters(trainer)
+
+
+def end_started_learners(trainer: pl.Trainer) -> None:
+    """End the processes that Lightning has started for further learners.
 
     Lightning starts them before any hook. None of them has come as far as importing the script when the first hook
     runs.
     """
-    if lightning_internals.starts_learner_elsewhere(trainer) and trainer.num_devices == 1:
-        raise MisconfigurationException(
-            "trainer.strategy starts the learner in a process of its own, from which no result comes back; use auto"
-        )
-    if trainer.world_size <= 1 and trainer.num_devices * trainer.num_nodes <= 1:
-        return
     started = getattr(trainer.strategy.launcher, "procs", [])
     for process in started:
         process.kill()
         process.wait()
     started.clear()  # otherwise Lightning ends this process because those have ended
-    raise MisconfigurationException(
-        f"trainer.devices × trainer.num_nodes must be 1, got {trainer.num_devices} × {trainer.num_nodes}: "
-        "there is one learner, on one device; data.num_workers uses more cores"
+
+
+def _unsupported(strategy: str) -> str:
+    return (
+        f"trainer.strategy must be auto for one learner or ddp for several, got {strategy}: each learner needs all "
+        "weights in one piece, since its workers act with them"
     )

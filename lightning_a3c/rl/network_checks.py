@@ -147,6 +147,25 @@ def training_differences(
     return TrainingDifferences(changed, is_random_in_training)
 
 
+def unused_parameters(
+    net: nn.Module,
+    observation_shape: Shape,
+    dtype: Dtype = torch.float32,
+    bounds: tuple[float, float] | None = None,
+) -> list[str]:
+    """The names of the parameters that are trained and that neither logits nor values depend on."""
+    observations = _examples(observation_shape, dtype, bounds, device_of(net))[0]
+    with _eager(), _preserved_random_state():
+        tried = copy_network(net).eval()
+        logits, values = _outputs(tried, observations)
+        trained = {name: parameter for name, parameter in tried.named_parameters() if parameter.requires_grad}
+        if not trained or not (logits.requires_grad or values.requires_grad):
+            return [*trained]
+        outputs = [output.sum() for output in (logits, values) if output.requires_grad]
+        found = torch.autograd.grad(outputs, list(trained.values()), allow_unused=True)
+    return [name for name, gradient in zip(trained, found, strict=True) if gradient is None]
+
+
 def _examples(shape: Shape, dtype: Dtype, bounds: tuple[float, float] | None, device: torch.device) -> list[Any]:
     """Two batches of two observations; where the first has 0 the second has 1, if the bounds allow both."""
     if isinstance(shape, Mapping):

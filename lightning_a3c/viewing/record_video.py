@@ -61,7 +61,7 @@ class RecordVideo(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
         update = trainer.global_step
-        if update % self.every_updates or update == self._recorded_at:
+        if update % self.every_updates or update == self._recorded_at or not trainer.is_global_zero:
             return
         self._recorded_at = update
         folder = Path(self.folder) if self.folder else log_folder(trainer) / "videos"
@@ -75,7 +75,7 @@ class RecordVideo(pl.Callback):
             _add_gif(board, gif, update)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if is_dry_run(trainer):
+        if is_dry_run(trainer) or not trainer.is_global_zero:
             return
         data: CollectorDataModule = trainer.datamodule  # type: ignore[attr-defined]
         video = self._record(trainer, pl_module, result_file(trainer, pl_module, "test.mp4"), seed=data.run_seed)

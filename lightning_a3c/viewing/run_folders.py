@@ -7,11 +7,12 @@ from pathlib import Path
 import pytorch_lightning as pl
 
 from lightning_a3c.learning.module import A3CModule
+from lightning_a3c.learning.peers import own_log_dir
 
 
 def log_folders(trainer: pl.Trainer) -> list[Path]:
     """The folders of the loggers that write files, in order and without duplicates."""
-    folders = [trainer.log_dir, *(getattr(logger, "log_dir", None) for logger in trainer.loggers)]
+    folders = [own_log_dir(trainer), *(getattr(logger, "log_dir", None) for logger in trainer.loggers)]
     return list(dict.fromkeys(Path(folder) for folder in folders if folder is not None))
 
 
@@ -20,7 +21,7 @@ def is_dry_run(trainer: pl.Trainer) -> bool:
 
 
 def log_folder(trainer: pl.Trainer) -> Path:
-    return Path(trainer.log_dir or trainer.default_root_dir)
+    return Path(own_log_dir(trainer) or trainer.default_root_dir)
 
 
 def result_file(trainer: pl.Trainer, module: pl.LightningModule, name: str) -> Path:

@@ -49,7 +49,7 @@ class SaveTestResults(pl.Callback):
         data = getattr(trainer, "datamodule", None)
         if not isinstance(pl_module, A3CModule) or not isinstance(data, CollectorDataModule):
             return
-        if is_dry_run(trainer):
+        if is_dry_run(trainer) or not trainer.is_global_zero:
             return
         results = {
             "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else None,

@@ -44,7 +44,7 @@ def run_worker(
     try:
         settings.apply()
         job = load_job(shared_job)
-        seed_generators(job.seed, rank, attempt, job.first_update)
+        seed_generators(job.seed, job.first_collector + rank, attempt, job.first_update)
         with prefer_onednn(job.device):
             # asynchronous runs are not reproducible anyway: timing decides which weights act
             is_seeded = job.rollout.synchronous or not starts_faster_unseeded(job.env)

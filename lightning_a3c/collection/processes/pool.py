@@ -87,7 +87,8 @@ class WorkerPool:
         template = job.message_template()
         with _os_errors_explained():
             self._workers = [
-                WorkerProcess(rank, template, config.slots_per_worker, context) for rank in range(config.num_workers)
+                WorkerProcess(rank, job.first_collector + rank, template, config.slots_per_worker, context)
+                for rank in range(config.num_workers)
             ]
         self._watched_at = time.monotonic()  # when the workers were last checked
         self._is_closed = False
@@ -198,7 +199,7 @@ class WorkerPool:
                 try:
                     return worker, *worker.receive()
                 except RemoteFailure as failure:
-                    self._fail(worker, f"collector {worker.rank} raised", failure.exception, failure.traceback)
+                    self._fail(worker, f"collector {worker.number} raised", failure.exception, failure.traceback)
                 except (EOFError, ConnectionResetError):
                     self._fail(worker, worker.describe_exit())
             self._fail_hung_workers()
@@ -224,7 +225,7 @@ class WorkerPool:
                 worker.active_at = now
             elif now - worker.active_at > timeout:
                 where = worker.current_call(self._env_id)
-                name = f"collector {worker.rank} (process {worker.process.pid})"
+                name = f"collector {worker.number} (process {worker.process.pid})"
                 self._fail(worker, f"{name} hangs: it did nothing for {timeout:g} s and is {where}")
 
     def _fail(self, worker: WorkerProcess, reason: str, exception: str = "", traceback: str = "") -> None:
@@ -241,7 +242,7 @@ class WorkerPool:
         delay = self._failures.record(failure)
         if delay is None:
             raise WorkerError(
-                f"collector {worker.rank} failed more often than data.supervision.max_restarts allows "
+                f"collector {worker.number} failed more often than data.supervision.max_restarts allows "
                 f"({self._failures.supervision.max_restarts} in {self._failures.supervision.window:g} s); "
                 f"the last failures:\n{self._failures.summary()}"
             ) from None  # the worker's traceback is in the message
@@ -259,7 +260,7 @@ class WorkerPool:
             except NoFreeSharedMemory:
                 raise
             except (OSError, EOFError) as error:
-                self._fail(worker, f"collector {worker.rank} cannot be started: {_refusal(error)}")
+                self._fail(worker, f"collector {worker.number} cannot be started: {_refusal(error)}")
 
 
 @contextmanager

@@ -20,10 +20,19 @@ _EXIT_SECONDS = 3.0  # until a process with a closed channel has exited
 
 
 class WorkerProcess:
-    """One collector process and its channel. Each restart gets a new channel and a new seed."""
+    """One collector process and its channel. Each restart gets a new channel and a new seed.
 
-    def __init__(self, rank: int, template: Message, slots: int, context: ForkServerContext) -> None:
+    Args:
+        rank: which of the learner's collectors this is.
+        number: which of all learners' collectors it is; people read this.
+        template: shapes of its messages.
+        slots: messages it may have under way.
+        context: of the fork server.
+    """
+
+    def __init__(self, rank: int, number: int, template: Message, slots: int, context: ForkServerContext) -> None:
         self.rank = rank
+        self.number = number
         self.process: ForkedProcess | None = None
         self.start_at = 0.0  # do not start before this time
         self.active_at = 0.0  # when it last sent something, called its environment, or got a free slot
@@ -43,7 +52,7 @@ class WorkerProcess:
         process = ForkedProcess(
             target=run_worker,
             args=(self.rank, self._attempts, job, weights, self.writer, state, settings),
-            name=f"collector-{self.rank}",
+            name=f"collector-{self.number}",
             daemon=True,
         )
         process.start()
@@ -79,7 +88,7 @@ class WorkerProcess:
         self.process.join(_EXIT_SECONDS)
         code = self.process.exitcode or 0
         return (
-            f"collector {self.rank} (process {self.process.pid}) died with exit code {self.process.exitcode}"
+            f"collector {self.number} (process {self.process.pid}) died with exit code {self.process.exitcode}"
             f"{'; a negative code is the signal that killed it' if code < 0 else ''}"
         )
 
