@@ -31,7 +31,7 @@ def open_run_folder(checkpoint: str | None, parent: Path, command: str) -> RunFo
     `fit` goes on in the folder of the checkpoint that it resumes, if that is a run in `parent` and no process is
     writing there. Of several learners the first one decides; the others write nothing.
     """
-    if rank_zero_only.rank:
+    if getattr(rank_zero_only, "rank", 0):
         return Path(os.environ.get(_OF_FIRST_LEARNER, parent))
     folder = _open_run_folder(checkpoint, parent, command)
     os.environ[_OF_FIRST_LEARNER] = str(folder.path if isinstance(folder, RunFolder) else folder)
