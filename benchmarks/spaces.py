@@ -1,0 +1,117 @@
+"""Env steps a second on cheap environments, beside stable-baselines3's A2C.
+
+    python benchmarks/spaces.py --seconds 20
+    python benchmarks/spaces.py --seconds 20 --only CartPole-v1,LunarLander-v3 --rounds 3
+
+"same shape" is 16 environments × 5 steps an update for both, and networks of 64 × 64 with tanh. "own layout" is that of
+this package's configurations: two workers with 32 environments each and 512 transitions an update. "Dict" is
+MiniGrid's DoorKey with its image and direction. All are measured in turns; the means over the rounds are printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from statistics import fmean
+from typing import Any
+
+from arguments import count, duration
+from measuring import Speed, Window, measure_system
+
+IDS = "CartPole-v1,LunarLander-v3,HalfCheetah-v5,minigrid:MiniGrid-DoorKey-5x5-v0"
+KEYS = ["direction", "image"]  # of MiniGrid: the mission is text, which neither can take
+
+
+def run_ours(seconds: float, env_id: str, own_layout: bool, backend: str, normalize: bool = False) -> Speed:
+    """Data mode with two workers."""
+    import logging
+    import warnings
+
+    import pytorch_lightning as pl
+    from lapan_runs import AfterUpdate
+
+    from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig
+
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    window = Window(seconds)
+    lags: list[float] = []
+
+    def after_update(module: A3CModule, batch: Any) -> bool:
+        if window.is_measuring:
+            lags.append(float(batch.policy_lag.float().mean()))
+        return window.tick(module.progress.env_steps)
+
+    sizes = {"micro_batch_size": 256, "batch_size": 512} if own_layout else {"micro_batch_size": 40, "batch_size": 80}
+    env = EnvConfig(env_id, num_envs=32 if own_layout else 8, backend=backend)  # type: ignore[arg-type]
+    data = CollectorDataModule(env, num_workers=2, n_steps=5, **sizes)
+    module = A3CModule.for_data(data, normalize_observations=normalize, normalize_rewards=normalize)
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=-1,
+        gradient_clip_val=0.5,
+        callbacks=[AfterUpdate(after_update)],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, datamodule=data)
+    return Speed(window.steps_per_second, window.cpu, fmean(lags))
+
+
+def run_sb3(seconds: float, env_id: str) -> Speed:
+    """stable-baselines3's A2C with 16 environments in one process."""
+    import gymnasium
+    import torch
+    from gymnasium.wrappers import FilterObservation
+    from stable_baselines3 import A2C
+    from stable_baselines3.common.env_util import make_vec_env
+
+    torch.set_num_threads(2)
+    is_dict = env_id.startswith("minigrid:")
+
+    def make() -> Any:
+        env = gymnasium.make(env_id)
+        return FilterObservation(env, KEYS) if is_dict else env
+
+    env = make_vec_env(make, n_envs=16, seed=0)
+    net = {"net_arch": {"pi": [64, 64], "vf": [64, 64]}}
+    policy = "MultiInputPolicy" if is_dict else "MlpPolicy"
+    model = A2C(policy, env, policy_kwargs=net, seed=0, device="cpu")
+    window = Window(seconds)
+    model.learn(10**9, callback=lambda _locals, _globals: not window.tick(model.num_timesteps))
+    env.close()
+    return Speed(window.steps_per_second, window.cpu, policy_lag=0.0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=duration, default=20.0, help="of each measurement")
+    parser.add_argument("--rounds", type=count, default=1)
+    parser.add_argument("--only", default=IDS, help="ids, separated by commas")
+    options = parser.parse_args()
+    runs: dict[str, Any] = {
+        "stable-baselines3": lambda env_id: partial(run_sb3, env_id=env_id),
+        "same shape": lambda env_id: partial(run_ours, env_id=env_id, own_layout=False, backend="gymnasium"),
+        "same shape, auto": lambda env_id: partial(run_ours, env_id=env_id, own_layout=False, backend="auto"),
+        "own layout, auto": lambda env_id: partial(run_ours, env_id=env_id, own_layout=True, backend="auto"),
+        "own layout, auto, normalised": lambda env_id: partial(
+            run_ours, env_id=env_id, own_layout=True, backend="auto", normalize=True
+        ),
+    }
+    lines = [f"| | {' | '.join(runs)} |", f"|---|{'---|' * len(runs)}"]
+    for env_id in options.only.split(","):
+        speeds: dict[str, list[float]] = {name: [] for name in runs}
+        for _ in range(options.rounds):
+            for name, make in runs.items():
+                row = measure_system(f"{name} on {env_id}", make(env_id), options.seconds)
+                speeds[name].append(row["steps_per_second"])
+        base = fmean(speeds["stable-baselines3"])
+        cells = " | ".join(f"{fmean(found):,.0f} ({fmean(found) / base:.2f} ×)" for found in speeds.values())
+        lines.append(f"| {env_id.rpartition(':')[2]} | {cells} |")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
