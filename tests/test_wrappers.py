@@ -53,7 +53,7 @@ def test_every_action_space_has_a_neutral_action(kind: str) -> None:
     assert env.observation_space.contains(observation)
 
 
-@pytest.mark.filterwarnings("ignore:.*different from the unwrapped version")  # as wrappers are
+@pytest.mark.filterwarnings("ignore:.*(different from the unwrapped version|infinity)")  # both are intended
 def test_the_wrappers_keep_to_gymnasiums_rules_and_are_found_by_their_public_name() -> None:
     wrappers: list[dict[str, Any]] = [
         {"class_path": "lightning_a3c.ObserveElements", "init_args": {"indices": [0, 2]}},
