@@ -51,7 +51,7 @@ class Nested(gymnasium.Env[Any, Any]):
         return self.observation_space.sample(), 0.0, self.steps >= 5, False, {}
 
 
-gymnasium.register("Nested-v0", entry_point=Nested)
+gymnasium.register("Nested-v0", entry_point="tests.test_encoding:Nested")
 
 CONFIGS = [
     EnvConfig("CartPole-v1"),

@@ -128,7 +128,11 @@ class Run:
     @property
     def checkpoint(self) -> Path | None:
         """The run's newest checkpoint."""
-        return self._newest(re.compile(r".+\.ckpt"))
+        found = self._newest(re.compile(r".+\.ckpt"))
+        if found is None or found.name != "best.ckpt":
+            return found
+        last = found.with_name("last.ckpt")  # of the same update it is written first
+        return last if last.exists() else found
 
     @property
     def video(self) -> Path | None:
