@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lightning_a3c.rl.recurrent_networks import AtariLSTM, RecurrentNetwork
     from lightning_a3c.rl.targets import VTraceConfig
     from lightning_a3c.sharing.policy import LoadedPolicy, load_policy
+    from lightning_a3c.viewing.grouped_tensorboard import GroupedTensorBoardLogger
     from lightning_a3c.viewing.progress_bar import ProgressLines, RunProgressBar
     from lightning_a3c.viewing.record_video import RecordVideo
     from lightning_a3c.viewing.test_results import SaveTestResults, WritePredictions
@@ -47,6 +48,7 @@ _HOMES = {
     "DictNetwork": "rl.image_networks",
     "EnvConfig": "environments.config",
     "GradientParallel": "learning.gradient_parallel",
+    "GroupedTensorBoardLogger": "viewing.grouped_tensorboard",
     "ImpalaResNet": "rl.image_networks",
     "LossTerms": "rl.losses",
     "LoadedPolicy": "sharing.policy",
@@ -85,6 +87,7 @@ __all__ = [
     "DictNetwork",
     "EnvConfig",
     "GradientParallel",
+    "GroupedTensorBoardLogger",
     "ImpalaResNet",
     "LoadedPolicy",
     "LossTerms",

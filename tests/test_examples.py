@@ -1,14 +1,16 @@
 """Every example runs, with a budget far too small to learn anything."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 from nbclient import NotebookClient
 
-from tests.command_line import run_script
+from tests.command_line import lightning_a3c, run_script
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -41,6 +43,42 @@ def test_plain_loop_plays_with_a_checkpoint(
 ) -> None:
     run_example("plain_loop.py", str(cartpole_run / "checkpoints/last.ckpt"), "2")
     assert [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()] == ["episode 0", "episode 1"]
+
+
+def printed_by(name: str, *args: str, folder: Path) -> str:
+    """What an example prints that starts processes of its own from the script."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, str(EXAMPLES / name), *args]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_ddp_trains_two_learners(tmp_path: Path) -> None:
+    last = printed_by("ddp.py", "4", folder=tmp_path).splitlines()[-1]
+    learners, env_steps = last.removeprefix("learners: ").split(", env steps: ")
+    assert learners == "2"
+    assert int(env_steps) >= 4 * 512  # counted over both
+
+
+def test_the_sweep_runs_and_names_its_best_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("optuna")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    content = yaml.safe_load((EXAMPLES / "sweep.yaml").read_text())
+    content |= {"trials": 1, "options": {"trainer.max_steps": 4, "data.num_workers": 0}}
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(content))
+    done = lightning_a3c("sweep", "sweep.yaml", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "lightning-a3c fit --config=cartpole_data" in done.stdout
+    assert (tmp_path / "runs/sweep/1/checkpoints/last.ckpt").exists()
+
+
+@pytest.mark.slow
+def test_ray_tune_names_the_best_of_its_trials(tmp_path: Path) -> None:
+    pytest.importorskip("ray")  # no extra of this package
+    assert "best: return_100 " in printed_by("ray_tune.py", "20", "2", folder=tmp_path).splitlines()[-1]
 
 
 def test_quickstart_shows_a_curve_and_a_video_and_acts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

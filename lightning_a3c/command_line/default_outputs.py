@@ -13,6 +13,7 @@ from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 from lightning_a3c.system.files import require_checkpoint
+from lightning_a3c.viewing.grouped_tensorboard import GroupedTensorBoardLogger
 from lightning_a3c.viewing.numbered_runs import (
     CHECKPOINTS,
     RunFolder,
@@ -56,7 +57,8 @@ def default_outputs(trainer: Mapping[str, Any], run: Path, command: str) -> dict
     """Trainer arguments that put what the user has placed nowhere into the run's folder.
 
     These are two checkpoints, the newest, also after an interruption, and the one with the best return. And two
-    loggers, TensorBoard's and, for `plot` and `report`, a CSV logger.
+    loggers, TensorBoard's and, for `plot` and `report`, a CSV logger. The latter also joins loggers of the user's that
+    keep their values elsewhere, such as W&B's.
 
     Args:
         trainer: the user's arguments of the trainer.
@@ -64,7 +66,9 @@ def default_outputs(trainer: Mapping[str, Any], run: Path, command: str) -> dict
         command: `fit`, `validate`, `test` or `predict`.
     """
     options: dict[str, Any] = {}
-    has_own_loggers = trainer["logger"] not in (None, True, False, [])  # then Lightning puts checkpoints beside them
+    own_loggers = [] if trainer["logger"] in (None, True, False) else _list(trainer["logger"])
+    # then Lightning puts checkpoints beside them
+    have_folders = any(isinstance(logger, CSVLogger | TensorBoardLogger) for logger in own_loggers)
     if trainer["enable_checkpointing"] is not False:
         callbacks = _list(trainer["callbacks"])
         checkpoints = [callback for callback in callbacks if isinstance(callback, Checkpoint)]
@@ -81,12 +85,13 @@ def default_outputs(trainer: Mapping[str, Any], run: Path, command: str) -> dict
                 "An interrupted run will leave no checkpoint: no ModelCheckpoint has save_on_exception: true"
             )
         for callback in own:
-            if callback.dirpath is None and not has_own_loggers:
+            if callback.dirpath is None and not have_folders:
                 callback.dirpath = str(run.absolute() / CHECKPOINTS)
-    if trainer["logger"] in (None, True):
+    if trainer["logger"] in (None, True) or (own_loggers and not have_folders):
         table = CSVLogger(run, name="csv")
-        options["logger"] = [table, TensorBoardLogger(run, name="tensorboard", version=table.version)]
-    elif not has_own_loggers and "SLURM_JOB_ID" not in os.environ:  # a requeued job looks where it began
+        others = own_loggers or [GroupedTensorBoardLogger(run, name="tensorboard", version=table.version)]
+        options["logger"] = [table, *others]
+    elif not own_loggers and "SLURM_JOB_ID" not in os.environ:  # a requeued job looks where it began
         options["default_root_dir"] = run
     return options
 

@@ -5,6 +5,7 @@ Knows nothing of optimizers.
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
 from contextlib import ExitStack
@@ -245,6 +246,12 @@ class CollectorDataModule(pl.LightningDataModule):
         if is_recurrent(net):
             what = "a network with memory"
             _require_whole_sequences(what, self.micro_batch_size, self.n_steps, self.env.num_envs)
+
+    @property
+    def values_in_force(self) -> dict[str, Any]:
+        """The arguments, with numbers in place of "auto" and of defaults that depend on others."""
+        names = inspect.signature(CollectorDataModule).parameters
+        return {name: getattr(self, name) for name in names} | {"seed": self.run_seed}
 
     @property
     def messages_per_batch(self) -> int:

@@ -13,6 +13,7 @@ from lightning_fabric.plugins import TorchCheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from pytorch_lightning.core.optimizer import LightningOptimizer
+from pytorch_lightning.utilities.parsing import AttributeDict
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
@@ -29,6 +30,7 @@ from lightning_a3c.learning.agents import (
 from lightning_a3c.learning.checkpoints import AtomicCheckpointIO
 from lightning_a3c.learning.export import export_onnx
 from lightning_a3c.learning.gradient_parallel import GradientParallel
+from lightning_a3c.learning.hyper_parameters import INTERNAL, plain
 from lightning_a3c.learning.non_finite import NonFiniteCounter
 from lightning_a3c.learning.optimizers import Specs, follow
 from lightning_a3c.learning.peers import Peers, peers_of
@@ -214,10 +216,19 @@ class A3CModule(pl.LightningModule):
 
     @property
     def hparams_initial(self) -> Any:
-        """The arguments, for loggers, with the task that is really played."""
+        """The arguments, for loggers, with the task that is really played, and in `fit` those of the data module."""
         hparams = super().hparams_initial
         hparams.update(task=self.hparams["task"])
-        return hparams
+        try:
+            trainer = self.trainer
+        except RuntimeError:  # none yet
+            data: Any = None
+        else:  # only what a run learns with: MLflow refuses other values where `test` follows with the same logger
+            data = getattr(trainer, "datamodule", None) if trainer.state.fn == "fit" else None
+        if hasattr(data, "values_in_force"):
+            hparams.update(data=data.values_in_force)
+        values = plain({name: value for name, value in hparams.items() if name not in INTERNAL})
+        return AttributeDict(values)
 
     def forward(self, observations: Observations, *memory: Tensor) -> tuple[Tensor, ...]:
         """Observations → parameters of the action distribution [B, P], values [B]; bfloat16 within autocast.
