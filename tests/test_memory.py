@@ -19,7 +19,7 @@ from lightning_a3c.collection.rollout import Rollout
 from lightning_a3c.learning.evaluation import EvaluationDataset
 from lightning_a3c.rl.losses import A2CLoss
 from lightning_a3c.rl.memory import Memory, outputs_of, state_size_of
-from lightning_a3c.rl.network_checks import check_network
+from lightning_a3c.rl.network_checks import check_network, training_differences, unused_parameters
 from lightning_a3c.rl.policies import Decision
 from lightning_a3c.rl.targets import VTraceConfig
 from tests.scripted import Episode, NumberPolicy
@@ -409,6 +409,17 @@ def test_a_checkpoint_rebuilds_the_network_and_its_memory(tmp_path: Path) -> Non
     loaded = A3CModule.load_from_checkpoint(tmp_path / "run.ckpt")
     state = torch.randn(2, 32)
     assert torch.equal(loaded.act(torch.ones(2, 1), state=state)[1], module.act(torch.ones(2, 1), state=state)[1])
+
+
+def test_a_whole_agent_with_memory_is_examined_as_its_network_is() -> None:
+    """Before learners train together, and before dropout, which workers leave out."""
+    module = agent(recall_data())
+    assert unused_parameters(module.net, (1,)) == []
+    assert not training_differences(module.net, (1,)).is_random
+    module.net.net.features.hidden.append(nn.Dropout(0.5))
+    module.net.idle = nn.Linear(2, 2)
+    assert unused_parameters(module.net, (1,)) == ["idle.weight", "idle.bias"]
+    assert training_differences(module.net, (1,)).is_random
 
 
 def test_vtrace_makes_up_for_old_data() -> None:

@@ -198,6 +198,21 @@ def test_a_network_named_by_its_class_is_built_again_from_a_checkpoint(tmp_path:
     assert torch.equal(loaded(observations)[0], module(observations)[0])
 
 
+def test_specs_within_specs_and_wrappers_stay_plain_in_a_checkpoint_of_the_command_line(tmp_path: Path) -> None:
+    features = {"class_path": "lightning_a3c.MLP", "init_args": {"hidden_sizes": [8]}}
+    network = {"class_path": "lightning_a3c.RecurrentNetwork", "init_args": {"features": features}}
+    wrappers = [{"class_path": "lightning_a3c.ObserveElements", "init_args": {"indices": [0, 2]}}]
+    module, run = A3CModule.for_data(data(wrappers=wrappers), network=network), trainer()
+    run.strategy.connect(module)
+    run.save_checkpoint(tmp_path / "a.ckpt")
+    checkpoint = torch.load(tmp_path / "a.ckpt")
+    checkpoint["hyper_parameters"]["_instantiator"] = "pytorch_lightning.cli.instantiate_module"
+    torch.save(checkpoint, tmp_path / "a.ckpt")
+    loaded = A3CModule.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
+    assert loaded.hparams["network"] == network
+    assert loaded.hparams["task"]["wrappers"] == wrappers
+
+
 class Swap(pl.Callback):
     """Replaces the network, or adds to it, after the third update."""
 

@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from lightning_a3c import MLP, A3CModule, CollectorDataModule, EnvConfig, Loaded
 from lightning_a3c.collection.rollout import to_tensor
 from lightning_a3c.environments.making import checked
 from lightning_a3c.environments.spaces import decode_action
+from lightning_a3c.rl.action_spec import DiscreteSpec
 from lightning_a3c.sharing.export import Source, export_policy, find_source
 from lightning_a3c.sharing.hub import NotPushed, push_folder
 from lightning_a3c.system.files import NotWritable, new_folder
@@ -52,6 +53,13 @@ class Undecided(OwnNet):
     def forward(self, observations: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         logits, values = super().forward(observations)
         return (logits * 2 if float(logits.detach().sum()) > 1e9 else logits), values
+
+
+@dataclass(frozen=True)
+class Sharper(DiscreteSpec):
+    """A distribution that is not the package's."""
+
+    factor: float = 1.0
 
 
 class Remembers(gymnasium.Wrapper):
@@ -285,6 +293,17 @@ def test_a_foreign_network_is_loaded_only_if_the_caller_gives_it(tmp_path: Path)
         load_policy(folder, network=MLP((4,), 2))
 
 
+def test_a_foreign_distribution_is_loaded_only_if_the_caller_gives_it(tmp_path: Path) -> None:
+    spec = {"class_path": "tests.test_sharing.Sharper", "init_args": {"factor": 3.0}}
+    module, folder = exported(EnvConfig("CartPole-v1", num_envs=2), tmp_path, action_spec=spec)
+    with pytest.raises(ValueError, match=r"tests\.test_sharing\.Sharper, .* load_policy\(folder, action_spec=Sharper"):
+        load_policy(folder)
+    assert 'load_policy("FOLDER", action_spec=Sharper)' in (folder / "README.md").read_text()
+    policy = load_policy(folder, action_spec=Sharper)
+    assert policy.net.action_spec == module.action_spec
+    assert policy.act(np.ones(4, np.float32), greedy=True) == int(module.act(torch.ones(1, 4), greedy=True))
+
+
 @pytest.fixture(scope="module")
 def plain_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return exported(EnvConfig("CartPole-v1", num_envs=2), tmp_path_factory.mktemp("plain"))[1]
@@ -387,6 +406,7 @@ def test_a_policy_with_memory_remembers_until_it_is_reset(tmp_path: Path) -> Non
     fitting.fit(module, datamodule=data)
     fitting.save_checkpoint(tmp_path / "last.ckpt")
     export_policy(find_source(tmp_path / "last.ckpt"), tmp_path / "policy")
+    assert "policy.reset()" in (tmp_path / "policy" / "README.md").read_text()
     policy = load_policy(tmp_path / "policy")
     seen = torch.randn(5, 4).numpy()
     state, expected = None, []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -19,8 +20,9 @@ FEED = "LIGHTNING_A3C_FEED"
 
 _POLL_SECONDS = 0.5
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-# as the console script: the current folder comes last, so that it hides no installed module
-_START = "import os, sys; sys.path.append(os.getcwd()); from lightning_a3c.__main__ import main; main()"
+# this file, not `-c`: Lightning starts further learners by the same path. Nothing comes before the installed modules
+_START = [sys.executable, str(Path(__file__).absolute()), "fit"]
+_SAFE = {"PYTHONSAFEPATH": "1"}
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,9 @@ def run_fit(args: Sequence[str], report: Callable[[dict[str, Any]], bool] = lamb
     with tempfile.TemporaryDirectory() as folder:
         feed = Path(folder) / "feed"
         feed.touch()
-        command = [sys.executable, "-P", "-c", _START, "fit", *args]
+        variables = os.environ | _SAFE | {FEED: str(feed)}
         # in a group of its own, or Ctrl-C would reach it twice, and the second one ends a run at once
-        process = subprocess.Popen(command, env=os.environ | {FEED: str(feed)}, process_group=0)
+        process = subprocess.Popen([*_START, *args], env=variables, process_group=0)
         told: dict[str, Any] = {}
         is_stopped = False
         with _passing_signals_to(process) as received, feed.open() as lines:
@@ -73,8 +75,8 @@ def run_fit(args: Sequence[str], report: Callable[[dict[str, Any]], bool] = lamb
 
 def check_fit(args: Sequence[str]) -> None:
     """Let `fit` parse `args` without running; raises SystemExit if it refuses them, in its own line."""
-    command = [sys.executable, "-P", "-c", _START, "fit", *args, "--print_config"]
-    if code := subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
+    command = [*_START, *args, "--print_config"]
+    if code := subprocess.run(command, stdout=subprocess.DEVNULL, env=os.environ | _SAFE).returncode:
         raise SystemExit(code)
 
 
@@ -101,3 +103,8 @@ def _passing_signals_to(process: subprocess.Popen[bytes]) -> Iterator[list[int]]
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+if __name__ == "__main__":
+    sys.path.append(os.getcwd())  # last, as the console script has it
+    runpy.run_module("lightning_a3c", run_name="__main__")

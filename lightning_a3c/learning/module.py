@@ -59,6 +59,10 @@ from lightning_a3c.system.argument_checks import require_number, require_switch,
 
 _OF_POLICY_LAG = ("policy_kl", "importance_ratio", "clipped_ratios")  # NaN where they are unknown
 
+# Checkpoints hold specs, and specs within them, as plain dicts. jsonargparse rebuilds modules that the command line has
+# made; it leaves a dict alone where a type says dict, and where it says Any only makes a Namespace of a spec.
+Spec = dict[str, dict[str, dict[str, Any] | list[dict[str, Any]] | Any] | Any]
+
 _SPEC_KEYS = {"class_path", "init_args", "dict_kwargs"}  # the last is jsonargparse's
 DEFAULT_OPTIMIZER = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3, "eps": 1e-3, "fused": True}}
 
@@ -104,16 +108,16 @@ class A3CModule(pl.LightningModule):
         self,
         observation_shape: tuple[int, ...],
         num_actions: int,
-        task: dict[str, Any] | None = None,
+        task: dict[str, list[Spec] | Any] | None = None,
         # not NetworkFactory: jsonargparse would turn the dict that the command line saves into a function
-        network: dict[str, Any] | nn.Module | Any = None,
+        network: Spec | nn.Module | Any = None,
         orthogonal: bool = False,
         entropy_weight: float | None = None,
         value_weight: float = 1.0,
         final_entropy_weight: float | None = None,
         entropy_updates: int | None = None,
-        optimizer: dict[str, Any] | None = None,
-        lr_scheduler: dict[str, Any] | None = None,
+        optimizer: Spec | None = None,
+        lr_scheduler: Spec | None = None,
         max_skipped_in_a_row: int = 10,
         mode: Literal["data", "gradient"] | None = None,
         normalize_observations: bool = False,
@@ -121,8 +125,8 @@ class A3CModule(pl.LightningModule):
         squash_actions: bool = False,
         log_std: Literal["parameter", "head"] = "parameter",
         initial_log_std: float = -0.5,
-        action_spec: dict[str, Any] | None = None,
-        protocol: dict[str, Any] | None = None,
+        action_spec: Spec | None = None,
+        protocol: dict[str, list[Spec] | Any] | None = None,
     ) -> None:
         super().__init__()
         task = task or protocol
@@ -185,7 +189,8 @@ class A3CModule(pl.LightningModule):
         self._epoch_schedules = EpochSchedules()
         self._restored: dict[str, Any] = {}  # progress in the checkpoint that this run resumes from
         self.automatic_optimization = mode != "gradient"  # `configure_callbacks` decides where mode is None
-        self.frame_skip: int = (task or {}).get("frame_skip", 1)
+        played: TaskDict = task or {}
+        self.frame_skip: int = played.get("frame_skip", 1)
         self._skipped = NonFiniteCounter(max_skipped_in_a_row)
         self.evaluated = EpisodeSummary()
         self._encoding_of: tuple[TaskDict | None, TaskEncoding] | None = None  # and the task that it is of

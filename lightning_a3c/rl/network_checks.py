@@ -214,6 +214,8 @@ def _first_step(net: Any, observations: Any) -> tuple[Tensor, Tensor]:
 
 def _initial_state(net: Any, observations: Any) -> Tensor:
     batch = len(next(iter(observations.values())) if isinstance(observations, Mapping) else observations)
+    if isinstance(size := getattr(net, "state_size", None), int):  # an `AgentNetwork`, around one that was checked
+        return torch.zeros(batch, size, device=device_of(net))
     state = net.initial_state(batch)
     if not isinstance(state, Tensor) or state.ndim != 2 or len(state) != batch or not state.is_floating_point():
         is_tensor = isinstance(state, Tensor)

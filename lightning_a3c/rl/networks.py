@@ -240,7 +240,7 @@ def build_network(
     return net
 
 
-def class_path_of(factory: NetworkFactory) -> str | None:
+def class_path_of(factory: Callable[..., Any]) -> str | None:
     """The import path of `factory`; None if it has none, as inside a function."""
     class_path = f"{getattr(factory, '__module__', None)}.{getattr(factory, '__qualname__', None)}"
     try:

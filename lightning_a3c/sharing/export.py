@@ -24,7 +24,14 @@ from lightning_a3c.learning.agents import inner_net
 from lightning_a3c.learning.earlier_runs import FOLDER as EARLIER
 from lightning_a3c.learning.module import A3CModule
 from lightning_a3c.sharing.model_card import Loading, model_card
-from lightning_a3c.sharing.policy import DESCRIPTION, FORMAT, WEIGHTS, foreign_code, foreign_network
+from lightning_a3c.sharing.policy import (
+    DESCRIPTION,
+    FORMAT,
+    WEIGHTS,
+    foreign_code,
+    foreign_distribution,
+    foreign_network,
+)
 from lightning_a3c.system.files import new_folder, require_checkpoint
 from lightning_a3c.version import __version__
 from lightning_a3c.viewing.runs import Run, UnreadableRun, read_run
@@ -101,7 +108,12 @@ def export_policy(source: Source, folder: str | Path, with_video: bool = False) 
         if source.results is None:
             notes.append("no results in the model card: test the checkpoint first with lightning-a3c test")
         files = [file.name for file in partial.iterdir()]
-        loading = Loading(foreign_network(network), bool(list(foreign_code(task))))
+        loading = Loading(
+            foreign_network(network),
+            bool(list(foreign_code(task))),
+            foreign_distribution(module.agent_options.action_spec),
+            module.is_recurrent,
+        )
         card = model_card(task, source.results, module.progress.env_steps, [*files, CARD], loading)
         (partial / CARD).write_text(card, encoding="utf-8")
     return notes

@@ -15,7 +15,7 @@ _CONTENTS = {
     "policy.yaml": "what the network is, and which environment it plays",
     "config.yaml": "the configuration of the training run",
     "replay.mp4": "a recorded episode",
-    "net.onnx": "the network for onnxruntime: observations in, logits and values out",
+    "net.onnx": "the network for onnxruntime",
     "README.md": "this page",
 }
 _SETTINGS = ("frame_skip", "sticky_actions", "noop_max", "kwargs", "wrappers", "observation_keys", "action_mask")
@@ -27,6 +27,8 @@ class Loading(NamedTuple):
 
     network: str | None = None  # class path of a network that is not this package's
     trust: bool = False  # whether making the environment imports code of others
+    action_spec: str | None = None  # class path of a distribution that is not this package's
+    has_memory: bool = False
 
 
 def model_card(
@@ -114,15 +116,23 @@ def _results(results: dict[str, Any]) -> str:
 
 
 def _how_to_load(loading: Loading) -> str:
-    module, _, name = (loading.network or "").rpartition(".")
+    foreign = {
+        argument: class_path.rpartition(".")
+        for argument, class_path in (("network", loading.network), ("action_spec", loading.action_spec))
+        if class_path is not None
+    }
     lines = [
         "from lightning_a3c import load_policy",
-        *([f"from {module} import {name}  # the network's code, which is not in this folder"] if name else []),
+        *(
+            f"from {module} import {name}  # the {argument}'s code, which is not in this folder"
+            for argument, (module, _, name) in foreign.items()
+        ),
         "",
         '# from the Hub: folder = huggingface_hub.snapshot_download("USER/NAME")',
-        f'policy = load_policy("FOLDER"{f", network={name}" if name else ""})',
+        f'policy = load_policy("FOLDER"{"".join(f", {argument}={name}" for argument, (*_, name) in foreign.items())})',
         f"env = policy.make_env({'trust=True' if loading.trust else ''})",
         "observation, info = env.reset(seed=0)",
+        *(["policy.reset()  # it has memory: tell it where each episode begins"] if loading.has_memory else []),
         "action = policy.act(observation, info, greedy=True)",
     ]
     code = "\n".join(lines)

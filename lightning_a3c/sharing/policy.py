@@ -22,7 +22,9 @@ from lightning_a3c.environments.making import make_env, wrapped
 from lightning_a3c.environments.registry import spec_of
 from lightning_a3c.environments.task import env_config_of
 from lightning_a3c.learning.agents import AgentOptions, build_agent
+from lightning_a3c.rl.action_spec import ActionSpec
 from lightning_a3c.rl.memory import Memory
+from lightning_a3c.rl.networks import class_path_of
 from lightning_a3c.rl.policies import NetworkPolicy
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "policy.yaml"
@@ -95,7 +97,10 @@ class LoadedPolicy:
 
 
 def load_policy(
-    folder: str | Path, network: nn.Module | Callable[..., nn.Module] | None = None, seed: int = 0
+    folder: str | Path,
+    network: nn.Module | Callable[..., nn.Module] | None = None,
+    seed: int = 0,
+    action_spec: type[ActionSpec] | None = None,
 ) -> LoadedPolicy:
     """Load the policy in a folder that `lightning-a3c export` wrote. Loads no Lightning and runs no code of others.
 
@@ -103,9 +108,10 @@ def load_policy(
         folder: of the policy.
         network: class, function or module of a network that is not this package's own; required for such a network.
         seed: of the sampling.
+        action_spec: class of a distribution that is not this package's own; required for such a one.
 
     Raises:
-        ValueError: the folder holds no policy, a file in it is damaged, or the network is not this package's own.
+        ValueError: the folder holds no policy, a file in it is damaged, or it needs code that is not this package's own.
     """
     folder = Path(folder)
     values = read_description(folder)
@@ -113,8 +119,7 @@ def load_policy(
         raise ValueError(f"policy {folder} lacks {WEIGHTS}")
     try:
         spec = _with_network(values["network"], network)
-        options = AgentOptions(**values["options"])
-        _require_known_distribution(options)
+        options = _with_distribution(AgentOptions(**values["options"]), action_spec)
         net = build_agent(values["observation_shape"], values["num_actions"], values["task"], spec, options)
         policy = LoadedPolicy(net, values["task"], seed)
     except (KeyError, TypeError, AttributeError) as error:
@@ -164,13 +169,25 @@ def _with_network(spec: dict[str, Any] | None, network: nn.Module | Callable[...
     return spec
 
 
-def _require_known_distribution(options: AgentOptions) -> None:
-    for path in _class_paths(options.action_spec):
-        if not _is_known(path, object, _PACKAGE):
-            raise ValueError(
-                f"this policy's distribution is {path}, whose code is not part of this package and is not run; load "
-                "the checkpoint with A3CModule.load_from_checkpoint instead"
-            )
+def _with_distribution(options: AgentOptions, action_spec: type[ActionSpec] | None) -> AgentOptions:
+    """`options` with a distribution of this package, or with the class that the caller gave."""
+    if action_spec is not None:
+        spec = (options.action_spec or {}) | {"class_path": class_path_of(action_spec)}
+        if spec["class_path"] is None:
+            raise ValueError(f"action_spec {action_spec.__qualname__} cannot be imported; define it in a module")
+        return options._replace(action_spec=spec)
+    foreign = foreign_distribution(options.action_spec)
+    if foreign is not None:
+        raise ValueError(
+            f"this policy's distribution is {foreign}, whose code is not part of this package and is not run; import "
+            f"it yourself and pass it: load_policy(folder, action_spec={foreign.rpartition('.')[2]})"
+        )
+    return options
+
+
+def foreign_distribution(spec: dict[str, Any] | None) -> str | None:
+    """The first class path in an action spec that is not a class of this package."""
+    return next((path for path in _class_paths(spec) if not _is_known(path, object, _PACKAGE)), None)
 
 
 def foreign_network(spec: dict[str, Any] | None) -> str | None:
