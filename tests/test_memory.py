@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from lightning_a3c import A3CModule, AtariLSTM, CollectorDataModule, EnvConfig, RecurrentNetwork
 from lightning_a3c.collection.rollout import Rollout
 from lightning_a3c.learning.evaluation import EvaluationDataset
+from lightning_a3c.learning.observation_file import ObservationMismatch
 from lightning_a3c.rl.losses import A2CLoss
 from lightning_a3c.rl.memory import Memory, outputs_of, state_size_of
 from lightning_a3c.rl.network_checks import check_network, training_differences, unused_parameters
@@ -383,9 +384,12 @@ def test_predictions_are_made_from_sequences(tmp_path: Path) -> None:
         memory = Memory(state, torch.zeros(5, dtype=torch.bool))
     torch.testing.assert_close(result[0].values, values[:, 0])
     torch.testing.assert_close(result[0].probabilities, parameters[:, 0].softmax(dim=1))
-    with pytest.raises(ValueError, match=r"predicts from sequences \[n, T, 1\], got \(5, 1\)"):
+    with pytest.raises(
+        ObservationMismatch,
+        match=r"network RecurrentNetwork has memory and predicts from sequences \[n, T, 1\], got \(5, 1\)",
+    ):
         module.predict_step(sequences[:, 0])
-    with pytest.raises(ValueError, match="has no memory and predicts from observations"):
+    with pytest.raises(ObservationMismatch, match="has no memory and predicts from observations"):
         agent(data, None).predict_step(sequences)
 
 
