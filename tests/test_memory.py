@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from lightning_a3c import A3CModule, AtariLSTM, CollectorDataModule, EnvConfig, RecurrentNetwork
@@ -250,7 +251,7 @@ class Doubled(A2CLoss):
         return terms._replace(loss_total=2 * terms.loss_total)
 
 
-def test_a_loss_of_ones_own_learns_from_sequences_too_but_not_with_vtrace() -> None:
+def test_a_loss_of_ones_own_learns_from_sequences_too_but_not_with_vtrace(tmp_path: Path) -> None:
     data = recall_data(batch_size=32)
     module = agent(data)
     with closing(data.dataset(module.net)) as stream:
@@ -260,6 +261,11 @@ def test_a_loss_of_ones_own_learns_from_sequences_too_but_not_with_vtrace() -> N
     assert torch.equal(Doubled(action_spec=module.loss.action_spec).of(*outputs, payload).loss_total, expected)
     with pytest.raises(ValueError, match=r'Doubled has its own __call__.*set data\.targets to "gae"'):
         Doubled(vtrace=VTraceConfig()).of(*outputs, payload)
+    data = recall_data(targets="vtrace")
+    module = agent(data)
+    module.loss = Doubled()
+    with pytest.raises(MisconfigurationException, match="Doubled has its own __call__"):
+        fit(module, data, 1, tmp_path)
 
 
 def test_steps_that_only_reset_are_not_learned_from() -> None:

@@ -639,6 +639,10 @@ class A3CModule(pl.LightningModule):
         if hasattr(data, "vtrace_in_use"):
             data.require_whole_sequences(self.net)
             self.loss = replace(self.loss, vtrace=data.vtrace_in_use)
+            try:
+                self.loss.require_targets()
+            except ValueError as error:
+                raise MisconfigurationException(str(error)) from error
 
     def _follow_task(self, task: TaskDict) -> None:
         """Note that `task` is what is played now, whatever the module was made for."""
