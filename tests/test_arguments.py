@@ -94,6 +94,9 @@ def test_an_evaluation_without_a_configuration_takes_that_of_the_run(
     for file in (path, config):
         file.parent.mkdir(parents=True)
         file.touch()
+    later = Path("runs/pong/1/csv/version_1/config.yaml")  # of a test, with an option that predict does not know
+    later.parent.mkdir()
+    later.write_text("verbose: true")
     for name in ("last", str(path)):
         args = ["test", "--ckpt_path", name]
         assert with_config_of_run(args) == ["test", f"--config={config}", "--ckpt_path", name]

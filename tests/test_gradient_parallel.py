@@ -264,10 +264,13 @@ def test_gradient_mode_is_said_once_by_the_module_or_the_callback(
     assert "worker_grad_norm" in trainer.callback_metrics
 
 
+@pytest.mark.parametrize("callbacks", [[], [GradientParallel()]])
 @pytest.mark.parametrize("setting", [{"gradient_clip_val": 0.1}, {"accumulate_grad_batches": 2}])
-def test_trainer_settings_for_automatic_optimisation_are_refused(setting: dict, tmp_path: Path) -> None:
-    with pytest.raises(MisconfigurationException, match=r"must be 1, got 2|manual optimization"):
-        fit("gradient", [GradientParallel()], tmp_path, **setting)
+def test_trainer_settings_for_automatic_optimisation_are_refused(
+    setting: dict, callbacks: list[pl.Callback], tmp_path: Path
+) -> None:
+    with pytest.raises(MisconfigurationException, match=r"must be 1, got 2|is 0.1, but in gradient mode .* to null"):
+        fit("gradient", callbacks, tmp_path, **setting)
     assert not list(tmp_path.iterdir())
 
 

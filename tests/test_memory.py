@@ -12,11 +12,13 @@ import pytorch_lightning as pl
 import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from lightning_a3c import A3CModule, AtariLSTM, CollectorDataModule, EnvConfig, RecurrentNetwork
 from lightning_a3c.collection.rollout import Rollout
 from lightning_a3c.learning.evaluation import EvaluationDataset
+from lightning_a3c.learning.observation_file import ObservationMismatch
 from lightning_a3c.rl.losses import A2CLoss
 from lightning_a3c.rl.memory import Memory, outputs_of, state_size_of
 from lightning_a3c.rl.network_checks import check_network, training_differences, unused_parameters
@@ -249,7 +251,7 @@ class Doubled(A2CLoss):
         return terms._replace(loss_total=2 * terms.loss_total)
 
 
-def test_a_loss_of_ones_own_learns_from_sequences_too_but_not_with_vtrace() -> None:
+def test_a_loss_of_ones_own_learns_from_sequences_too_but_not_with_vtrace(tmp_path: Path) -> None:
     data = recall_data(batch_size=32)
     module = agent(data)
     with closing(data.dataset(module.net)) as stream:
@@ -259,6 +261,11 @@ def test_a_loss_of_ones_own_learns_from_sequences_too_but_not_with_vtrace() -> N
     assert torch.equal(Doubled(action_spec=module.loss.action_spec).of(*outputs, payload).loss_total, expected)
     with pytest.raises(ValueError, match=r'Doubled has its own __call__.*set data\.targets to "gae"'):
         Doubled(vtrace=VTraceConfig()).of(*outputs, payload)
+    data = recall_data(targets="vtrace")
+    module = agent(data)
+    module.loss = Doubled()
+    with pytest.raises(MisconfigurationException, match="Doubled has its own __call__"):
+        fit(module, data, 1, tmp_path)
 
 
 def test_steps_that_only_reset_are_not_learned_from() -> None:
@@ -383,9 +390,12 @@ def test_predictions_are_made_from_sequences(tmp_path: Path) -> None:
         memory = Memory(state, torch.zeros(5, dtype=torch.bool))
     torch.testing.assert_close(result[0].values, values[:, 0])
     torch.testing.assert_close(result[0].probabilities, parameters[:, 0].softmax(dim=1))
-    with pytest.raises(ValueError, match=r"predicts from sequences \[n, T, 1\], got \(5, 1\)"):
+    with pytest.raises(
+        ObservationMismatch,
+        match=r"network RecurrentNetwork has memory and predicts from sequences \[n, T, 1\], got \(5, 1\)",
+    ):
         module.predict_step(sequences[:, 0])
-    with pytest.raises(ValueError, match="has no memory and predicts from observations"):
+    with pytest.raises(ObservationMismatch, match="has no memory and predicts from observations"):
         agent(data, None).predict_step(sequences)
 
 

@@ -66,6 +66,12 @@ def test_seeds_of_one_configuration_give_their_mean_and_a_bootstrap_interval(tmp
     assert texts == ["same: mean of 2 runs", "band: 95 % bootstrap interval of the mean"]
 
 
+def test_seeds_with_one_logged_row_are_seen_as_a_point(tmp_path: Path) -> None:
+    runs = seeds(tmp_path, run("a", 1.0, start=10, stop=10), run("b", 5.0, start=10, stop=10))
+    mean = return_and_loss(runs).axes[0].lines[-1]
+    assert (mean.get_marker(), mean.get_ydata()[0]) == ("o", 3.0)
+
+
 def test_the_mean_reaches_as_far_as_all_seeds_do(tmp_path: Path) -> None:
     runs = seeds(tmp_path, run("a", 1.0, start=10, stop=500), run("b", 5.0, stop=900))
     left, _ = return_and_loss(runs).axes

@@ -183,6 +183,16 @@ def test_seeds_run_one_after_the_other_in_their_own_folders_and_are_summarized(t
     assert re.fullmatch(r"mean return_100 of 2 runs: [\d.]+, 95 % bootstrap interval [\d.]+ … [\d.]+", mean)
 
 
+@pytest.mark.slow
+def test_a_run_of_several_seeds_may_have_several_learners(tmp_path: Path) -> None:
+    (tmp_path / "queue.py").write_text("raise ImportError")  # hides no installed module, in the second learner neither
+    learners = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.max_steps=10"]
+    command = [sys.executable, "-P", "-c", START, "fit", *SMALL, *learners, "--seeds=1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.glob("runs/CartPole-v1/*")] == ["1"]
+
+
 def test_a_signal_ends_all_seeds_and_the_run_under_way_leaves_a_checkpoint(tmp_path: Path) -> None:
     command = [sys.executable, "-P", "-c", START, "fit", *SMALL, "--seeds=3", "--trainer.max_time=00:00:02:00"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

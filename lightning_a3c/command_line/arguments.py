@@ -15,6 +15,8 @@ from lightning_a3c.viewing.numbered_runs import ROOT, newest, newest_checkpoint,
 CONFIG_FLAGS = ("-c", "--config")
 SEEDS_FLAG = "--seeds"
 
+_OF_EVALUATIONS = {"verbose", "return_predictions"}  # options that `fit` lacks, as do other evaluations
+
 
 def values_of(args: Sequence[str], *flags: str) -> list[str]:
     """The values that `args` give to an option, as `--flag value` or `--flag=value`, in order."""
@@ -78,7 +80,8 @@ def with_config_of_run(args: Sequence[str]) -> list[str]:
         return [*args]
     path = newest_checkpoint(names[-1], Path(ROOT)) if names[-1] in ("last", "best") else Path(names[-1])
     run = run_folder_of(path) if path is not None and path.is_file() else None
-    config = newest(run.glob("csv/version_*/config.yaml")) if run is not None else None
+    found = run.glob("csv/version_*/config.yaml") if run is not None else ()
+    config = newest(path for path in found if _OF_EVALUATIONS.isdisjoint(_content(path)))
     return [*args] if config is None else [args[0], f"--config={config}", *args[1:]]
 
 

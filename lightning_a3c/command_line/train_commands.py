@@ -25,6 +25,7 @@ from lightning_a3c.command_line.run_feed import RunFeed
 from lightning_a3c.command_line.usage_errors import PROGRAM
 from lightning_a3c.learning.checkpoints import NotACheckpoint
 from lightning_a3c.learning.non_finite import NonFiniteLoss
+from lightning_a3c.learning.observation_file import ObservationMismatch
 from lightning_a3c.learning.peers import PeerError
 from lightning_a3c.learning.restoring import CheckpointMismatch
 from lightning_a3c.learning.stopping import StopOnSignal
@@ -35,7 +36,7 @@ from lightning_a3c.viewing.test_results import SaveTestResults, WritePredictions
 
 ERRORS = (
     *(CheckpointMismatch, MisconfigurationException, NoFreeSharedMemory, NonFiniteLoss, NotACheckpoint, PeerError),
-    WorkerError,
+    *(ObservationMismatch, WorkerError),
 )
 
 

@@ -32,6 +32,7 @@ from lightning_a3c.learning.export import export_onnx
 from lightning_a3c.learning.gradient_parallel import GradientParallel
 from lightning_a3c.learning.hyper_parameters import INTERNAL, plain
 from lightning_a3c.learning.non_finite import NonFiniteCounter
+from lightning_a3c.learning.observation_file import ObservationMismatch
 from lightning_a3c.learning.optimizers import Specs, follow
 from lightning_a3c.learning.peers import Peers, peers_of
 from lightning_a3c.learning.progress import Progress
@@ -513,7 +514,9 @@ class A3CModule(pl.LightningModule):
         if self.is_recurrent:
             parameters, values = self._unroll(batch)
         elif batch.shape[2:] == (shape := tuple(self.hparams["observation_shape"])) and batch.shape[1:] != shape:
-            raise ValueError(f"{self._network_name} has no memory and predicts from observations, not from sequences")
+            raise ObservationMismatch(
+                f"{self._network_name} has no memory and predicts from observations, not from sequences"
+            )
         else:
             parameters, values = self.forward(batch)
         require_distribution(parameters, self._network_name)
@@ -604,7 +607,7 @@ class A3CModule(pl.LightningModule):
         """Sequences [B, T, …] from the beginning of an episode → parameters [B, P] and values [B] after their end."""
         expected = tuple(self.hparams["observation_shape"])
         if observations.shape[2:] != expected:
-            raise ValueError(
+            raise ObservationMismatch(
                 f"{self._network_name} has memory and predicts from sequences [n, T, {', '.join(map(str, expected))}], "
                 f"got {tuple(observations.shape)}"
             )
@@ -619,7 +622,7 @@ class A3CModule(pl.LightningModule):
 
     @property
     def _network_name(self) -> str:
-        return f"network {type(self.net).__name__}"
+        return f"network {type(inner_net(self.net)).__name__}"
 
     def _choose_mode(self) -> list[pl.Callback]:
         """Set the mode from `mode` and the trainer's callbacks; returns the callback that `mode` implies, if missing.
@@ -647,6 +650,10 @@ class A3CModule(pl.LightningModule):
         if hasattr(data, "vtrace_in_use"):
             data.require_whole_sequences(self.net)
             self.loss = replace(self.loss, vtrace=data.vtrace_in_use)
+            try:
+                self.loss.require_targets()
+            except ValueError as error:
+                raise MisconfigurationException(str(error)) from error
 
     def _follow_task(self, task: TaskDict) -> None:
         """Note that `task` is what is played now, whatever the module was made for."""

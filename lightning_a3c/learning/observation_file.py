@@ -10,6 +10,10 @@ from lightning_a3c.environments.encoding import TaskEncoding
 from lightning_a3c.environments.task import Task
 
 
+class ObservationMismatch(ValueError):
+    """Observations to predict from do not fit the network."""
+
+
 def read_observations(path: str, task: Task) -> np.ndarray:
     """The observations in the NumPy file `path`: [n, *observation_shape] in the task's dtype.
 

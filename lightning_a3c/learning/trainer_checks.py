@@ -52,6 +52,11 @@ def validate_fit(trainer: pl.Trainer, net: torch.nn.Module) -> None:
     """Raise MisconfigurationException if `fit` could not train `net` with these data, or not keep the result."""
     module = trainer.lightning_module
     data: Any = getattr(trainer, "datamodule", None)
+    if trainer.gradient_clip_val and not module.automatic_optimization:
+        raise MisconfigurationException(
+            f"trainer.gradient_clip_val is {trainer.gradient_clip_val}, but in gradient mode GradientParallel clips: "
+            "set trainer.gradient_clip_val to null, and max_norm or worker_max_norm of GradientParallel"
+        )
     if any(isinstance(callback, GradientParallel) for callback in trainer.callbacks):  # type: ignore[attr-defined]
         if not hasattr(data, "make_payload"):
             raise MisconfigurationException(

@@ -160,13 +160,18 @@ class A2CLoss:
             returns, advantages, log_ratios = returns[is_valid], advantages[is_valid], log_ratios[is_valid]
         return self._terms(log_prob, entropies, values, returns, advantages, log_ratios, update)
 
-    def _own(self, parameters: Tensor, values: Tensor, experience: Experience, update: int) -> LossTerms:
-        """The loss of a subclass with a `__call__` of its own, which need not know of log-probabilities."""
-        if self.vtrace is not None:
+    def require_targets(self) -> None:
+        """Raise ValueError if this loss cannot learn from the targets of `vtrace`."""
+        has_own_call = type(self).of is A2CLoss.of and type(self).__call__ is not A2CLoss.__call__
+        if self.vtrace is not None and has_own_call:
             raise ValueError(
                 f"{type(self).__name__} has its own __call__, which gets no V-trace advantages; set "
                 'data.targets to "gae", or override `of`'
             )
+
+    def _own(self, parameters: Tensor, values: Tensor, experience: Experience, update: int) -> LossTerms:
+        """The loss of a subclass with a `__call__` of its own, which need not know of log-probabilities."""
+        self.require_targets()
         if not isinstance(experience, Sequences):
             return self(parameters, values, experience.actions, experience.returns, update)
         rows = experience.is_valid.flatten()

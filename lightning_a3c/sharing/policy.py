@@ -111,7 +111,7 @@ def load_policy(
         action_spec: class of a distribution that is not this package's own; required for such a one.
 
     Raises:
-        ValueError: the folder holds no policy, a file in it is damaged, or it needs code that the package lacks.
+        ValueError: the folder holds no policy, a file in it is damaged, or it needs code that is not this package's.
     """
     folder = Path(folder)
     values = read_description(folder)

@@ -139,7 +139,8 @@ def _curves(
     is_alone = len(groups) == 1
     for group, color in zip(groups, colors or _palette(), strict=False):
         lines = [_without_gaps(_x(run, x), run.column(key), run) for run in group.runs]
-        marker = "o" if key == _EVALUATION and max(len(at) for at, _ in lines) <= 50 else None
+        most = max(len(at) for at, _ in lines)
+        marker = "o" if most == 1 or (key == _EVALUATION and most <= 50) else None  # no line has one point
         style: dict[str, Any] = {"color": color, "linewidth": 1.8, "marker": marker, "markersize": 4}
         if len(lines) == 1:
             ((at, values),) = lines
@@ -157,7 +158,10 @@ def _curves(
         grid = np.linspace(start, stop, _GRID_POINTS)
         table = np.stack([np.interp(grid, at, values) for at, values in lines])
         axes.plot(
-            grid, table.mean(axis=0), label=f"{group.label}: mean of {len(lines)} runs", **style | {"marker": None}
+            grid,
+            table.mean(axis=0),
+            label=f"{group.label}: mean of {len(lines)} runs",
+            **style | {"marker": "o" if start == stop else None},
         )
         axes.fill_between(grid, *bootstrap_bounds(table), color=color, alpha=0.2, linewidth=0)
     _finish(axes, x)
