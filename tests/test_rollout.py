@@ -341,6 +341,20 @@ def test_environment_that_does_not_reset_itself_is_refused():
         play([Episode((1,))], mode=AutoresetMode.DISABLED, n_steps=1)
 
 
+def test_a_policy_may_be_no_more_than_actions_and_values(mode):
+    class Plain:
+        def __call__(self, observations):
+            return torch.zeros(len(observations), dtype=torch.int64), self.values(observations)
+
+        def values(self, observations):
+            return observations[:, 0].clone()
+
+    env = vector_env([Episode((1, 2, 3, 4, 5, 6))], mode=mode)
+    transitions, _ = Rollout(env, Plain(), n_steps=2, discount=0.5).collect(4, 1)
+    assert targets(transitions) == {0: 2.5, 1: 4.25, 2: 6.0, 3: 7.75}
+    assert transitions.log_probs.isnan().all()
+
+
 def test_uint8_observations_stay_uint8():
     assert to_tensor(np.zeros((2, 4), dtype=np.uint8)).dtype == torch.uint8
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lightning_a3c.environments.checks import LIFE_LOST
 from lightning_a3c.rl.memory import Memory
-from lightning_a3c.rl.policies import Decision, Policy
+from lightning_a3c.rl.policies import Decision, PlainPolicy, Policy, WithoutMemory
 from lightning_a3c.rl.targets import TargetName, gae_returns, lambda_returns, n_step_returns
 from lightning_a3c.rl.types import RolloutStats, Sequences, Transitions
 
@@ -71,7 +71,7 @@ class Rollout:
     def __init__(
         self,
         env: VectorEnv,
-        policy: Policy,
+        policy: Policy | PlainPolicy,
         n_steps: int,
         discount: float,
         clip_rewards: bool = False,
@@ -86,7 +86,9 @@ class Rollout:
         if mode not in (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP):
             raise ValueError(f"{env} has autoreset mode {mode}; SAME_STEP or NEXT_STEP is needed")
         self.env = env
-        self.policy = policy
+        self.policy: Policy = (
+            cast(Policy, policy) if hasattr(policy, "state_size") else WithoutMemory(cast(PlainPolicy, policy))
+        )
         self.n_steps = n_steps
         self.discount = discount
         self.clip_rewards = clip_rewards
@@ -99,7 +101,7 @@ class Rollout:
         self._measured: list[np.ndarray] = []  # running returns since the last stats
         self._resets_in_next_step = mode is AutoresetMode.NEXT_STEP
         self._observations = to_tensor(env.reset(seed=seed)[0])
-        self._memory = Memory.empty(env.num_envs, policy.state_size)
+        self._memory = Memory.empty(env.num_envs, self.policy.state_size)
         self._resetting = np.zeros(env.num_envs, dtype=bool)
         self._returns = np.zeros(env.num_envs, dtype=np.float64)
         self._lengths = np.zeros(env.num_envs, dtype=np.int64)

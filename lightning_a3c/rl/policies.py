@@ -37,6 +37,35 @@ class Policy(Protocol):
         """[B, P] of decisions, and their actions → log π(a|o), float32 [B]."""
 
 
+class PlainPolicy(Protocol):
+    """A policy without memory, in the fewest words."""
+
+    def __call__(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, *observation_shape] → actions as the action spec stores them, values float32 [B]."""
+
+    def values(self, observations: Tensor) -> Tensor:
+        """[B, *observation_shape] → values float32 [B]."""
+
+
+class WithoutMemory:
+    """A `PlainPolicy` as a `Policy`, whose log-probabilities are unknown."""
+
+    state_size = 0
+
+    def __init__(self, plain: PlainPolicy) -> None:
+        self._plain = plain
+
+    def __call__(self, observations: Tensor, memory: Memory) -> Decision:
+        actions, values = self._plain(observations)
+        return Decision(actions, values, torch.empty(len(values), 0), memory.state)
+
+    def values(self, observations: Tensor, memory: Memory) -> Tensor:
+        return self._plain.values(observations)
+
+    def log_probs(self, parameters: Tensor, actions: Tensor) -> Tensor:
+        return torch.full((len(actions),), torch.nan)
+
+
 def choose_actions(
     parameters: Tensor,
     greedy: bool = False,
