@@ -86,9 +86,7 @@ class Rollout:
         if mode not in (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP):
             raise ValueError(f"{env} has autoreset mode {mode}; SAME_STEP or NEXT_STEP is needed")
         self.env = env
-        self.policy: Policy = (
-            cast(Policy, policy) if hasattr(policy, "state_size") else WithoutMemory(cast(PlainPolicy, policy))
-        )
+        self.policy: Policy = cast(Policy, policy) if hasattr(policy, "state_size") else WithoutMemory(policy)
         self.n_steps = n_steps
         self.discount = discount
         self.clip_rewards = clip_rewards
