@@ -139,7 +139,7 @@ def train(
     torch.save(results, folder / f"rank-{trainer.global_rank}.pt")
 
 
-gymnasium.register("BreaksOnSecond-v0", BreaksOnSecond, max_episode_steps=500)
+gymnasium.register("BreaksOnSecond-v0", "tests.two_learners:BreaksOnSecond", max_episode_steps=500)
 
 if __name__ == "__main__":
     options = json.loads(sys.argv[1])
