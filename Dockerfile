@@ -1,7 +1,7 @@
 # lightning_a3c on the CPU, with the tested versions of everything.
 #
 #     docker build --tag lightning-a3c .
-#     docker run --rm --init --shm-size=2g --user "$(id -u):$(id -g)" --volume "$PWD/runs:/work/runs" \
+#     docker run --rm --init --shm-size=2g --user "$(id -u):$(id -g)" --volume "$PWD/runs:/training/runs" \
 #         lightning-a3c fit --config configs/cartpole_data.yaml
 #
 # Workers send experience through /dev/shm. A container has 64 MiB of it unless --shm-size says otherwise; a run that
@@ -21,8 +21,8 @@ COPY pyproject.toml README.md LICENSE ./
 COPY lightning_a3c lightning_a3c
 RUN pip install -c constraints.txt ".[box2d,hub,minigrid,onnx]"
 
-RUN install -d -m 1777 /work
-WORKDIR /work
+RUN install -d -m 1777 /training
+WORKDIR /training
 COPY configs configs
 ENTRYPOINT ["lightning-a3c"]
 CMD ["--help"]

@@ -72,7 +72,15 @@ class Window:
 
 def run_training(mode: Mode, seconds: float, accelerator: str = "cpu", bf16: bool = False, **changes: Any) -> Speed:
     """This package at Lapan's constants, but for `changes` of `lapan_runs.data_module`."""
-    from lapan_runs import data_module, fit
+    from lapan_runs import data_module
+
+    data = data_module(mode, PONG, bf16=bf16, **changes)
+    return run_fit(mode, data, seconds, bf16=bf16, accelerator=accelerator)
+
+
+def run_fit(mode: Mode, data: Any, seconds: float, **options: Any) -> Speed:
+    """Training on `data`, with the options of `lapan_runs.fit`."""
+    from lapan_runs import fit
 
     window = Window(seconds)
     lags: list[float] = []
@@ -82,7 +90,7 @@ def run_training(mode: Mode, seconds: float, accelerator: str = "cpu", bf16: boo
             lags.append(float(batch.policy_lag.float().mean()))
         return window.tick(module.progress.env_steps)
 
-    fit(mode, data_module(mode, PONG, bf16=bf16, **changes), after_update, bf16=bf16, accelerator=accelerator)
+    fit(mode, data, after_update, **options)
     return Speed(window.steps_per_second, window.cpu, sum(lags) / len(lags))
 
 

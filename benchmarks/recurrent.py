@@ -15,7 +15,7 @@ from statistics import harmonic_mean
 from typing import Any
 
 from arguments import duration
-from measuring import CORES, PONG, Speed, Window, measure, measure_system, percentages, rate_of
+from measuring import CORES, PONG, Speed, Window, measure, measure_system, percentages, rate_of, run_fit
 
 STEPS, ENVS = 10, 8  # of a sequence; of a worker
 BATCH = STEPS * ENVS
@@ -23,23 +23,12 @@ BATCH = STEPS * ENVS
 
 def run_ours(seconds: float) -> Speed:
     """Data mode with two workers."""
-    from lapan_runs import fit
-
     from lightning_a3c import AtariLSTM, CollectorDataModule, EnvConfig
-
-    window = Window(seconds)
-    lags: list[float] = []
-
-    def after_update(module: Any, batch: Any) -> bool:
-        if window.is_measuring:
-            lags.append(float(batch.policy_lag.float().mean()))
-        return window.tick(module.progress.env_steps)
 
     data = CollectorDataModule(
         EnvConfig(PONG, num_envs=ENVS), num_workers=2, n_steps=STEPS, micro_batch_size=BATCH, batch_size=BATCH
     )
-    fit("data", data, after_update, network=AtariLSTM)
-    return Speed(window.steps_per_second, window.cpu, sum(lags) / len(lags))
+    return run_fit("data", data, seconds, network=AtariLSTM)
 
 
 def run_recurrent_ppo(seconds: float, epochs: int) -> Speed:
