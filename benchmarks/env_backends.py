@@ -3,10 +3,10 @@
     python benchmarks/env_backends.py --seconds 2
     python benchmarks/env_backends.py --seconds 2 --num-envs 32 --only CartPole-v1,Pendulum-v1
 
-"Gymnasium" is its bare `SyncVectorEnv`; "vector entry point" is what an id registers for `gymnasium.make_vec`, for
-comparison only; "checked", "ALE" and "EnvPool" are `env.backend` "gymnasium", "ale" and "envpool" as collectors step
-them. Steps that only reset, after an episode in the vector entry point, do not count. All are measured in turns, on one
-core, and the median of `--rounds` is printed. "-" is what does not exist or is not installed.
+"Gymnasium" is its bare `SyncVectorEnv`; "checked", "ALE", "vector" and "EnvPool" are `env.backend` "gymnasium", "ale",
+"vector" and "envpool" as collectors step them. Steps of "vector" that only reset, after an episode, do not count. All
+are measured in turns, on one core, and the median of `--rounds` is printed. "-" is what does not exist or is not
+installed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from lightning_a3c.environments.making import make_training_env
 from lightning_a3c.environments.registry import spec_of
 
 IDS = "CartPole-v1,Pendulum-v1,Acrobot-v1,LunarLander-v3,BipedalWalker-v3,HalfCheetah-v5,Hopper-v5,PongNoFrameskip-v4"
-WAYS = ("Gymnasium", "vector entry point", "checked", "ALE", "EnvPool")
+WAYS = ("Gymnasium", "checked", "ALE", "vector", "EnvPool")
 _ACTIONS = 64  # drawn beforehand
 
 
@@ -47,9 +47,7 @@ def makers(env_id: str, num_envs: int) -> dict[str, Callable[[], VectorEnv]]:
         bare = [lambda: gymnasium.make(env_id)] * num_envs
         ways["Gymnasium"] = lambda: SyncVectorEnv(bare, autoreset_mode=AutoresetMode.SAME_STEP)
     if spec_of(env_id).vector_entry_point and not is_game:
-        ways["vector entry point"] = lambda: gymnasium.make_vec(
-            env_id, num_envs, vectorization_mode="vector_entry_point"
-        )
+        ways["vector"] = ours("vector")
     if find_spec("envpool"):
         ways["EnvPool"] = ours("envpool")
     return ways

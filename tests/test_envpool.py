@@ -269,7 +269,7 @@ def test_without_envpool_the_error_names_the_extra(monkeypatch):
 
 def test_another_release_of_envpool_is_left_alone(monkeypatch):
     monkeypatch.setattr(backend, "installed_version", lambda: "0.8.4")
-    assert training_backend(EnvConfig("CartPole-v1"), synchronous=False) == "gymnasium"
+    assert training_backend(EnvConfig("Pendulum-v1"), synchronous=False) == "gymnasium"
 
 
 def test_an_envpool_that_cannot_be_imported_is_named(monkeypatch):
@@ -286,7 +286,7 @@ def test_synchronous_collection_with_envpool_is_refused():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"backend": "ray"}, "env.backend must be one of auto, gymnasium, ale, envpool, got 'ray'"),
+        ({"backend": "ray"}, "env.backend must be one of auto, gymnasium, ale, vector, envpool, got 'ray'"),
         ({"backend": "ale"}, "env.backend 'ale' cannot play CartPole-v1, which is not an Atari game"),
     ],
 )
@@ -298,10 +298,13 @@ def test_a_backend_that_does_not_exist_or_cannot_play_the_id_is_refused(fields, 
 @pytest.mark.parametrize(
     ("fields", "synchronous", "expected"),
     [
-        ({}, False, "envpool"),
+        ({}, False, "vector"),
         ({}, True, "gymnasium"),
-        ({"kwargs": {"max_episode_steps": 100}}, False, "envpool"),
-        ({"kwargs": {"sutton_barto_reward": True}}, False, "gymnasium"),
+        ({"kwargs": {"sutton_barto_reward": True}}, False, "vector"),
+        ({"id": "Pendulum-v1"}, False, "envpool"),
+        ({"id": "Pendulum-v1"}, True, "gymnasium"),
+        ({"id": "Pendulum-v1", "kwargs": {"max_episode_steps": 100}}, False, "envpool"),
+        ({"id": "Pendulum-v1", "kwargs": {"g": 9.81}}, False, "gymnasium"),
         ({"wrappers": [{"class_path": "gymnasium.wrappers.TimeAwareObservation"}]}, False, "gymnasium"),
         ({"backend": "gymnasium"}, False, "gymnasium"),
         ({"id": "LunarLander-v3"}, False, "gymnasium"),
@@ -310,7 +313,7 @@ def test_a_backend_that_does_not_exist_or_cannot_play_the_id_is_refused(fields, 
         ({"id": "PongNoFrameskip-v4", "backend": "envpool"}, False, "envpool"),
     ],
 )
-def test_auto_takes_envpool_only_where_it_plays_the_same_and_reproducibility_is_not_promised(
+def test_auto_takes_the_fastest_that_plays_the_same_where_reproducibility_is_not_promised(
     fields, synchronous, expected
 ):
     assert training_backend(EnvConfig(**fields), synchronous) == expected
@@ -318,7 +321,7 @@ def test_auto_takes_envpool_only_where_it_plays_the_same_and_reproducibility_is_
 
 def test_auto_takes_gymnasium_where_envpool_is_not_installed(monkeypatch):
     monkeypatch.setattr(backend, "is_installed", lambda: False)
-    assert training_backend(EnvConfig(), synchronous=False) == "gymnasium"
+    assert training_backend(EnvConfig("Pendulum-v1"), synchronous=False) == "gymnasium"
 
 
 @pytest.mark.parametrize("callbacks", [[], [GradientParallel()]], ids=["data mode", "gradient mode"])

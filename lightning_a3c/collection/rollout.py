@@ -105,6 +105,7 @@ class Rollout:
         self._lengths = np.zeros(env.num_envs, dtype=np.int64)
         self._window: deque[_Step] = deque(maxlen=n_steps)
         self._complete: deque[tuple[_Transitions, int]] = deque()  # the transitions of one step, and their version
+        self._num_complete = 0  # transitions in all of these
         self._ended: deque[tuple[float, int]] = deque()  # (return, length) of finished episodes
         self.env_steps = 0  # all sub-environments together, resets not counted
 
@@ -128,8 +129,9 @@ class Rollout:
             for _ in range(micro_batch_size // self.env.num_envs):
                 self._step(version_now)
             self._end_windows()
-        while sum(len(transitions.actions) for transitions, _ in self._complete) < micro_batch_size:
+        while self._num_complete < micro_batch_size:
             self._step(version_now)
+        self._num_complete -= micro_batch_size
         pieces: list[_Transitions] = []
         versions: list[int] = []
         missing = micro_batch_size
@@ -267,11 +269,12 @@ class Rollout:
 
     def _complete_oldest(self, bootstrap: Tensor) -> None:
         oldest = self._window[0]
-        rewards = torch.stack([step.rewards for step in self._window])
-        not_done = torch.stack([step.not_done for step in self._window])
+        rewards = [step.rewards for step in self._window]
+        not_done = [step.not_done for step in self._window]
         if self.targets == "gae":
             values = torch.stack([step.decision.values for step in self._window])
-            returns = gae_returns(rewards, not_done, values, bootstrap, self.discount, self.gae_lambda)
+            stacked = torch.stack(rewards), torch.stack(not_done)
+            returns = gae_returns(*stacked, values, bootstrap, self.discount, self.gae_lambda)
         else:
             returns = n_step_returns(rewards, not_done, bootstrap, self.discount)
         decision = oldest.decision
@@ -279,11 +282,14 @@ class Rollout:
         if not oldest.is_valid.all():
             transitions = _Transitions(*(tensor[torch.from_numpy(oldest.is_valid)] for tensor in transitions))
         self._complete.append((transitions, oldest.policy_version))
+        self._num_complete += transitions.actions.shape[0]
 
     def _count(self, rewards: np.ndarray, is_valid: np.ndarray, ended: np.ndarray) -> None:
-        self.env_steps += int(is_valid.sum())
+        self.env_steps += int(np.count_nonzero(is_valid))
         self._returns += rewards * is_valid
         self._lengths += is_valid
+        if not ended.any():
+            return
         for index in np.flatnonzero(ended):
             self._ended.append((float(self._returns[index]), int(self._lengths[index])))
         self._returns[ended] = 0

@@ -44,13 +44,18 @@ class SharedWeights:
         versions = torch.zeros(3, dtype=torch.int64)  # newest complete, begun in snapshot 0, begun in snapshot 1
         trained = torch.zeros(2, len(templates), dtype=torch.bool)  # per snapshot: which tensors require gradients
         self._shared = SharedTensors([versions, trained, *templates, *templates], context)
+        self._versions = self._shared.tensors[0].numpy()  # the same memory, faster to read
         self._order: AbstractContextManager[Any] = nullcontext() if keeps_store_order else _Lock(context)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._versions = self._shared.tensors[0].numpy()
 
     @property
     def version(self) -> int:
         """The newest complete version; 0 before the first publication."""
         with self._order:
-            return int(self._shared.tensors[0][0])
+            return int(self._versions[0])
 
     def publish(self, net: nn.Module) -> int:
         """Copy the state of `net`, on any device and of any dtype, into the older snapshot.
@@ -69,14 +74,13 @@ class SharedWeights:
                 "unfreeze parameters instead, and add or replace them between two fits"
             )
         version = self.version + 1
-        versions, trained = self._shared.tensors[:2]
         with self._order:
-            versions[1 + version % 2] = version
-        trained[version % 2] = torch.tensor([tensor.requires_grad for tensor in tensors])
+            self._versions[1 + version % 2] = version
+        self._shared.tensors[1][version % 2] = torch.tensor([tensor.requires_grad for tensor in tensors])
         for shared, own in zip(self._snapshot(version), tensors, strict=True):
             shared.copy_(own.detach())
         with self._order:
-            versions[0] = version
+            self._versions[0] = version
         return version
 
     @torch.no_grad()
@@ -94,7 +98,7 @@ class SharedWeights:
     def holds(self, version: int) -> bool:
         """Whether the snapshot of `version` is intact: no later version has been begun in it."""
         with self._order:
-            return int(self._shared.tensors[0][1 + version % 2]) == version
+            return int(self._versions[1 + version % 2]) == version
 
     def _snapshot(self, version: int) -> list[Tensor]:
         first = 2 + (version % 2) * len(self._shapes)
@@ -143,7 +147,8 @@ class SharedNetwork(nn.Module):
                 self._marked[version % 2] = version
             result = function(net, version)
             if self._weights.holds(version):
-                self.version = version
+                if self.version != version:  # modules take microseconds to set an attribute
+                    self.version = version
                 return result
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import VectorEnv, VectorWrapper
 
-from lightning_a3c.environments.spaces import ObservationLayout, decode_action, trial_action
+from lightning_a3c.environments.spaces import LARGEST, ObservationLayout, decode_action, trial_action
 
 Call = Literal["nothing", "making", "reset", "step"]
 _CALLS: tuple[Call, ...] = ("nothing", "making", "reset", "step")
@@ -19,7 +19,6 @@ ALL = -1
 """Stands for all sub-environments where an index is expected."""
 LIFE_LOST = "lightning_a3c.life_lost"
 """The key of `info` that says whether a step cost a life while the game goes on."""
-_LARGEST = float(np.finfo(np.float32).max)  # rewards become float32
 
 
 class BadEnvironment(ValueError):
@@ -177,7 +176,7 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
             )
         if not has_ended and not layout.allows_action(array):
             raise BadEnvironment(f"{self._name}: the action mask allows no action after {method}")
-        if not all(np.isfinite(numbers).all() for numbers in layout.floats(array)):
+        if not layout.is_finite(array):
             raise BadEnvironment(f"{self._name}: {method} returned an observation with NaN or infinite numbers")
         return array
 
@@ -206,14 +205,14 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def _reward(self, reward: Any) -> float:
         number = _number(reward)
-        if number is None or not abs(number) <= _LARGEST:  # also refuses NaN
+        if number is None or not abs(number) <= LARGEST:  # also refuses NaN
             raise BadEnvironment(
                 f"{self._name}: step returned the reward {reprlib.repr(reward)}, which is no finite float32 number"
             )
         return number
 
     def _flag(self, flag_name: str, flag: Any) -> bool:
-        if flag is True or flag is False:
+        if flag is True or flag is False or isinstance(flag, np.bool_):
             return bool(flag)
         number = _number(flag)
         if number != 0 and number != 1:
@@ -239,8 +238,8 @@ def is_within(space: spaces.Space[Any], observation: Any) -> bool:
 
 def _number(value: Any) -> float | None:
     """A number, or an array of one number, as a float; None for anything else, including integers too large for it."""
-    if type(value) is float:
-        return value
+    if isinstance(value, float):  # NumPy's float64 is one
+        return float(value)
     try:
         array = np.asarray(value)
     except Exception:  # the conversion of a user's class may raise anything

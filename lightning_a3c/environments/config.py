@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 from lightning_a3c.environments.atari import AtariConfig
 from lightning_a3c.system.argument_checks import require_whole
 
-Backend = Literal["auto", "gymnasium", "ale", "envpool"]
+Backend = Literal["auto", "gymnasium", "ale", "vector", "envpool"]
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,10 @@ class EnvConfig:
         num_threads: threads with which a worker steps its environments, on Atari or with EnvPool only. More than one
             pays where workers are fewer than cores; results do not depend on it.
         backend: what steps the environments in training: "gymnasium", one by one in Python; "ale", ALE's vector
-            environment, for Atari; "envpool", EnvPool, which must be installed. "auto" takes ALE's for Atari, EnvPool
-            in asynchronous runs of environments that it is known to play as Gymnasium does, and Gymnasium for all else.
-            Validation, test, play and videos never use EnvPool.
+            environment, for Atari; "vector", what the id registers for `gymnasium.make_vec`; "envpool", EnvPool, which
+            must be installed. "auto" takes ALE's for Atari, in asynchronous runs the latter two for environments that
+            they are known to play as single ones do, and Gymnasium for all else. Validation, test, play and videos use
+            neither.
     """
 
     id: str = "CartPole-v1"

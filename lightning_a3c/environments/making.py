@@ -30,6 +30,7 @@ from lightning_a3c.environments.checks import (
 from lightning_a3c.environments.config import EnvConfig
 from lightning_a3c.environments.envpool import EnvPoolEnv, plays_the_same
 from lightning_a3c.environments.registry import spec_of
+from lightning_a3c.environments.vector_entry_point import make_entry_point, plays_the_same_in_numpy
 
 
 class BadWrapper(ValueError):
@@ -68,15 +69,15 @@ def make_training_env(
     call_tracker: CallTracker | None = None,
     autoreset: AutoresetMode = AutoresetMode.SAME_STEP,
 ) -> VectorEnv:
-    """The vector environment that collectors step: EnvPool's if `config` says so, otherwise `make_vector_env`'s."""
-    if config.backend != "envpool":
+    """The vector environment that collectors step; `make_vector_env`'s unless `config` names another backend."""
+    if config.backend not in ("envpool", "vector"):
         return make_vector_env(config, call_tracker=call_tracker, autoreset=autoreset)
-    pool: VectorEnv = EnvPoolEnv(config, spec_of(config.id), config.num_envs)
-    env = CheckedVectorEnv(pool, config.id, call_tracker or CallTracker())
+    spec, make = spec_of(config.id), EnvPoolEnv if config.backend == "envpool" else make_entry_point
+    env: VectorEnv = CheckedVectorEnv(make(config, spec, config.num_envs), config.id, call_tracker or CallTracker())
     return LifeLoss(env) if config.atari.episodic_life else env
 
 
-def training_backend(config: EnvConfig, synchronous: bool) -> Literal["gymnasium", "ale", "envpool"]:
+def training_backend(config: EnvConfig, synchronous: bool) -> Literal["gymnasium", "ale", "vector", "envpool"]:
     """What steps the environments in training: `config.backend`, or where that is "auto" the fastest that is right.
 
     A synchronous run is reproducible, so it must not depend on what is installed.
@@ -86,7 +87,11 @@ def training_backend(config: EnvConfig, synchronous: bool) -> Literal["gymnasium
     spec = spec_of(config.id)
     if is_native(spec, config):
         return "ale"
-    return "envpool" if not synchronous and plays_the_same(config, spec) else "gymnasium"
+    if synchronous:
+        return "gymnasium"
+    if plays_the_same_in_numpy(config, spec):
+        return "vector"
+    return "envpool" if plays_the_same(config, spec) else "gymnasium"
 
 
 def make_env(config: EnvConfig, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:

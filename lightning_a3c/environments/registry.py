@@ -87,7 +87,11 @@ def _pickled(values: Iterator[Any] | list[Any]) -> Iterator[bytes]:
 
 
 def _names_in_main(spec: EnvSpec) -> Iterator[str]:
-    for entry_point in (spec.entry_point, *(wrapper.entry_point for wrapper in spec.additional_wrappers)):
+    for entry_point in (
+        spec.entry_point,
+        spec.vector_entry_point,
+        *(wrapper.entry_point for wrapper in spec.additional_wrappers),
+    ):
         module, _, name = entry_point.partition(":") if isinstance(entry_point, str) else ("", "", "")
         if module == "__main__" and hasattr(sys.modules["__main__"], name):
             yield name

@@ -17,6 +17,9 @@ Space = spaces.Space[Any]
 MASK = "action_mask"
 """Name of the part that holds an action mask which does not come with the observation."""
 
+LARGEST = float(np.finfo(np.float32).max)
+"""Observations and rewards become float32."""
+
 _ONE_HOT = (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 
 
@@ -85,7 +88,7 @@ def decode_action(space: Space, flat: Any) -> Any:
         flat: a number for Discrete, otherwise [L].
     """
     if isinstance(space, spaces.Discrete):
-        return int(np.asarray(flat).reshape(()))
+        return int(flat) if isinstance(flat, np.integer) else int(np.asarray(flat).reshape(()))
     numbers = np.atleast_1d(np.asarray(flat))
     action, used = _decode(space, numbers)
     assert used == len(numbers)
@@ -208,19 +211,17 @@ class ObservationLayout:
             arrays.append(mask)
         return np.concatenate(arrays)
 
-    def floats(self, encoded: np.ndarray) -> Iterator[np.ndarray]:
-        """The parts of what travels that are floats, to look for NaN in."""
+    def is_finite(self, encoded: np.ndarray) -> bool:
+        """Whether the floats in what travels are finite in float32, as networks see them."""
         if self.parts is None:
-            if encoded.dtype.kind == "f":
-                with np.errstate(over="ignore"):
-                    yield encoded.astype(np.float32)  # as networks see it
-            return
+            return encoded.dtype.kind != "f" or _is_finite(encoded)
         start = 0
         for part in self.parts:
             piece = encoded[start : start + part.num_bytes]
             start += part.num_bytes
-            if np.dtype(part.dtype).kind == "f":
-                yield piece.copy().view(part.dtype)
+            if np.dtype(part.dtype).kind == "f" and not _is_finite(piece.copy().view(part.dtype)):
+                return False
+        return True
 
     def allowed_action(self, encoded: np.ndarray, action_space: Space) -> np.ndarray:
         """A row of numbers that is an action, and one that the mask in `encoded` allows."""
@@ -253,6 +254,10 @@ class ObservationLayout:
                 "MultiDiscrete, MultiBinary, or a Dict or Tuple of these; make them so with a wrapper, such as "
                 "gymnasium.wrappers.TransformObservation"
             )
+
+
+def _is_finite(array: np.ndarray) -> bool:
+    return float(np.maximum.reduce(np.abs(array), axis=None, initial=0)) <= LARGEST  # false for NaN
 
 
 def _leaves(space: Space, prefix: str = "") -> Iterator[tuple[str, Space]]:

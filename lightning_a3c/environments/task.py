@@ -41,6 +41,7 @@ from lightning_a3c.environments.making import (
 from lightning_a3c.environments.plain_spaces import plain_space
 from lightning_a3c.environments.registry import spec_of
 from lightning_a3c.environments.spaces import UnsupportedSpace, action_family
+from lightning_a3c.environments.vector_entry_point import require_vector_entry_point
 
 NOT_KEPT = "not kept: "  # begins the text that replaces a value which checkpoints cannot hold
 SPACES = ("observation_space", "action_space")
@@ -130,6 +131,9 @@ def describe_task(config: EnvConfig) -> Task:
         if config.backend == "envpool":
             own_space = checks.unwrapped.observation_space if checks else env.single_observation_space
             require_same_spaces(config, spec, own_space, action_space)
+        elif config.backend == "vector":
+            own_space = checks.unwrapped.observation_space if checks else env.single_observation_space
+            require_vector_entry_point(config, spec, own_space, action_space)
         is_packed = checks is not None and checks.layout.parts is not None
         is_plain = checks is None or (not is_packed and isinstance(checks.layout.space, spaces.Box))
         is_from_zero = isinstance(action_space, spaces.Discrete) and action_space.start == 0
@@ -184,12 +188,16 @@ def playing_notes(config: EnvConfig) -> list[str]:
     return notes
 
 
-def envpool_note(config: EnvConfig) -> str:
-    """A sentence on what steps `config` where EnvPool does so in training."""
-    other = "ALE" if is_atari(spec_of(config.id)) else "Gymnasium"
-    return (
-        f"Training steps {config.id} with EnvPool {installed_version()}. Validation, test, play and videos use {other}."
-    )
+def backend_note(config: EnvConfig) -> str | None:
+    """A sentence on what steps `config` in training, if validation and test use something else."""
+    if config.backend == "envpool":
+        stepping = f"EnvPool {installed_version()}"
+    elif config.backend == "vector":
+        stepping = "the vector environment that its id registers"
+    else:
+        return None
+    other = "ALE" if is_atari(spec_of(config.id)) else "single environments"
+    return f"Training steps {config.id} with {stepping}. Validation, test, play and videos use {other}."
 
 
 def env_config_of(task: dict[str, Any]) -> EnvConfig:

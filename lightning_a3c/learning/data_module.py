@@ -29,7 +29,7 @@ from lightning_a3c.collection.payloads import MakePayload, SendGradients, send_t
 from lightning_a3c.collection.stream import CollectorDataset
 from lightning_a3c.environments.config import EnvConfig
 from lightning_a3c.environments.making import training_backend
-from lightning_a3c.environments.task import describe_task, envpool_note, playing_notes
+from lightning_a3c.environments.task import backend_note, describe_task, playing_notes
 from lightning_a3c.learning.evaluation import EvaluationDataset
 from lightning_a3c.learning.evaluation_watch import EvaluationWatch
 from lightning_a3c.learning.gradient_parallel import GradientParallel
@@ -183,10 +183,10 @@ class CollectorDataModule(pl.LightningDataModule):
             )
         if targets == "vtrace":
             _require_whole_sequences('data.targets "vtrace"', micro_batch_size, n_steps, env.num_envs)
-        if synchronous and env.backend == "envpool":
+        if synchronous and env.backend in ("envpool", "vector"):
             raise ValueError(
-                "with data.synchronous every episode gets a seed of its own, and EnvPool fixes its seeds when it is "
-                "made; set env.backend to 'auto' or 'gymnasium'"
+                f"with data.synchronous every episode gets a seed of its own, which env.backend {env.backend!r} cannot "
+                "give; set env.backend to 'auto' or 'gymnasium'"
             )
         if synchronous and (steps := micro_batch_size // env.num_envs) < n_steps:
             rank_zero_warn(
@@ -308,8 +308,8 @@ class CollectorDataModule(pl.LightningDataModule):
         else:
             device = torch.device(self.worker_device)
         env = replace(self.env, backend=training_backend(self.env, self.synchronous))
-        if env.backend == "envpool":
-            rank_zero_info(envpool_note(env))
+        if note := backend_note(env):
+            rank_zero_info(note)
         job = CollectorJob(
             env=env,
             task=self.task,
@@ -389,6 +389,8 @@ class CollectorDataModule(pl.LightningDataModule):
                 "load weights into it instead, or replace it between two fits"
             )
         payload = batch.payload
+        if device.type == "cpu":
+            return batch  # collectors send from there
         if isinstance(payload, Gradients):
             gradient = super().transfer_batch_to_device(payload.gradient, device, dataloader_idx)
             return batch._replace(payload=payload._replace(gradient=gradient))

@@ -452,7 +452,8 @@ class A3CModule(pl.LightningModule):
     ) -> None:
         if self.peers is not None:
             self._require_averaged()
-        norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters() if p.grad is not None])
+        parameters = list(self.parameters())
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
 
         def find() -> dict[str, float | Tensor]:
             return {"grad_norm": norm, "skipped_updates": float(self.skipped_updates)}
@@ -460,12 +461,12 @@ class A3CModule(pl.LightningModule):
         self.update_log.keep("clipping", find)
         if not norm.isfinite():
             self._skipped.leave_out(f"updates with the gradient norm {norm:g}")
-            for parameter in self.parameters():
+            for parameter in parameters:
                 parameter.grad = None  # the optimizer skips such a parameter and keeps its state
         else:
             self._skipped.accept()
             if gradient_clip_val and gradient_clip_algorithm in (None, "norm"):
-                torch.nn.utils.clip_grads_with_norm_(self.parameters(), gradient_clip_val, norm)  # reuses the norm
+                torch.nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)  # reuses the norm
             else:
                 self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
         self.update_log.add(self, "clipping", find)

@@ -127,6 +127,7 @@ class NetworkPolicy:
         self.greedy = greedy
         self.action_spec = action_spec_of(net)
         self.state_size = state_size_of(net)
+        self._parameter = next(net.parameters())  # says where the network is, however often it moves
         self._generator = torch.Generator().manual_seed(int(seed) % 2**64)
 
     @property
@@ -166,7 +167,7 @@ class NetworkPolicy:
     @torch.no_grad()
     def evaluate(self, observations: Tensor, memory: Memory) -> tuple[Tensor, Tensor, Tensor]:
         """[B, *observation_shape] → parameters float32 [B, P], values float32 [B], state float32 [B, H]."""
-        device = next(self.net.parameters()).device
+        device = self._parameter.device
         if not self.state_size:
             parameters, values = self.net(observations.to(device))
             return parameters.float().cpu(), values.float().cpu(), memory.state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -12,13 +13,15 @@ TargetName = Literal["n_step", "gae", "vtrace"]
 """Which formula makes the targets: `n_step_returns`, `gae_returns` or `vtrace_targets`."""
 
 
-def n_step_returns(rewards: Tensor, not_done: Tensor, bootstrap: Tensor, discount: float) -> Tensor:
+def n_step_returns(
+    rewards: Tensor | Sequence[Tensor], not_done: Tensor | Sequence[Tensor], bootstrap: Tensor, discount: float
+) -> Tensor:
     """Discounted return of the first step of each window (Mnih et al. 2016, section 4).
 
     Args:
-        rewards: float32 [N, B], r_t … r_{t+N-1}. Where an episode was truncated, its last reward
+        rewards: float32 [N, B], or N tensors [B]: r_t … r_{t+N-1}. Where an episode was truncated, its last reward
             already contains the discounted value of the final observation.
-        not_done: float32 [N, B], 0 where the episode ended at that step, else 1.
+        not_done: likewise, 0 where the episode ended at that step, else 1.
         bootstrap: float32 [B], V(o_{t+N}); ignored where the episode ended in the window.
         discount: γ in [0, 1].
 
@@ -32,13 +35,14 @@ def n_step_returns(rewards: Tensor, not_done: Tensor, bootstrap: Tensor, discoun
     >>> n_step_returns(torch.ones(3, 1), torch.ones(3, 1), torch.tensor([8.0]), discount=0.5)
     tensor([2.7500])
     """
-    if rewards.shape != not_done.shape or rewards.shape[1:] != bootstrap.shape:
+    steps, going_on = list(rewards), list(not_done)
+    if len(steps) != len(going_on) or any(step.shape != bootstrap.shape for step in (*steps, *going_on)):
         raise ValueError(
-            f"rewards {tuple(rewards.shape)}, not_done {tuple(not_done.shape)} and "
-            f"bootstrap {tuple(bootstrap.shape)} do not fit: [N, B], [N, B] and [B] are needed"
+            f"rewards {_shape(rewards)}, not_done {_shape(not_done)} and bootstrap {tuple(bootstrap.shape)} do not "
+            "fit: [N, B], [N, B] and [B] are needed"
         )
     returns = bootstrap
-    for reward, cont in zip(reversed(rewards.unbind()), reversed(not_done.unbind()), strict=True):
+    for reward, cont in zip(reversed(steps), reversed(going_on), strict=True):
         returns = torch.addcmul(reward, cont, returns, value=discount)
     return returns
 
@@ -180,6 +184,10 @@ def vtrace_targets(
     targets = values + torch.stack(found[::-1])
     next_targets = torch.cat((targets[1:], bootstrap.unsqueeze(0)))
     return VTraceTargets(targets, rho * (rewards + discounts * next_targets - values))
+
+
+def _shape(steps: Tensor | Sequence[Tensor]) -> tuple[int, ...]:
+    return tuple(steps.shape) if isinstance(steps, Tensor) else (len(steps), *steps[0].shape)
 
 
 def _require_windows(rewards: Tensor, discounts: Tensor, values: Tensor, bootstrap: Tensor) -> None:

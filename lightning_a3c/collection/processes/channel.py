@@ -50,14 +50,20 @@ class _Slots:
         self._template = map_tensors(lambda _: torch.empty(0), template)
         self._width = len(leaves)
         self._shared = SharedTensors([*leaves * count, torch.zeros(3, dtype=torch.int64)], context)
+        self._messages: dict[int, Any] = {}  # of the slots asked for so far
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_messages": {}}  # another process maps the memory anew
 
     @property
     def status(self) -> Tensor:
         return self._shared.tensors[-1]
 
     def __getitem__(self, slot: int) -> Any:
-        tensors = iter(self._shared.tensors[slot * self._width : (slot + 1) * self._width])
-        return map_tensors(lambda _: next(tensors), self._template)
+        if slot not in self._messages:
+            tensors = iter(self._shared.tensors[slot * self._width : (slot + 1) * self._width])
+            self._messages[slot] = map_tensors(lambda _: next(tensors), self._template)
+        return self._messages[slot]
 
 
 class ChannelWriter:

@@ -12,7 +12,6 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from multiprocessing.connection import wait
 from typing import Self
 
@@ -28,7 +27,7 @@ from lightning_a3c.collection.processes.supervision import Failure, FailureLog
 from lightning_a3c.collection.processes.worker_process import WorkerProcess
 from lightning_a3c.collection.shared_tensors import NoFreeSharedMemory
 from lightning_a3c.collection.shared_weights import SharedWeights
-from lightning_a3c.rl.types import Message, map_tensors
+from lightning_a3c.rl.types import Message, RolloutStats
 
 _STOP_SECONDS = 3.0  # until a worker that was told to stop is killed
 _PATIENCE_SECONDS = 3.0  # of waiting for a batch before an interruption counts
@@ -137,20 +136,23 @@ class WorkerPool:
         self._poll(timeout=0)
         self._fail_hung_workers()
         fill = 0.0 if self._is_synchronous else len(self._waiting) / len(self._workers)
-        batch: Message | None = None
+        whole: list[Tensor] = []
         for place in range(count):
             wanted = place % len(self._workers) if self._is_synchronous else None
             worker, slot, message = self._receive(wanted, check)
-            if batch is None:
-                batch = map_tensors(partial(_memory_for, count, self._pins), message)
-            map_tensors(partial(_copy_into, place), batch, message)
+            parts = (*message.payload, *message.stats)
+            if place == 0:
+                whole = [_memory_for(count, self._pins, part) for part in parts]
+            for memory, part in zip(whole, parts, strict=True):
+                rows = part.shape[0]
+                memory[place * rows : (place + 1) * rows].copy_(part)
             if self._is_synchronous:
                 self._held.append((worker, slot))
             else:
                 worker.release(slot)  # at once, since a batch may need more messages than there are slots
-        assert batch is not None
         self._is_in_batch = False
-        return batch, fill
+        fields = len(message.payload)
+        return Message(type(message.payload)(*whole[:fields]), RolloutStats(*whole[fields:])), fill
 
     def state_dict(self) -> list[CollectorState]:
         if self._is_in_batch or not all(worker.process for worker in self._workers):
@@ -297,8 +299,4 @@ os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def _memory_for(count: int, pin: bool, part: Tensor) -> Tensor:
-    return part.new_empty((count * len(part), *part.shape[1:]), pin_memory=pin)
-
-
-def _copy_into(place: int, whole: Tensor, part: Tensor) -> None:
-    whole[place * len(part) : (place + 1) * len(part)].copy_(part)
+    return part.new_empty((count * part.shape[0], *part.shape[1:]), pin_memory=pin)
