@@ -108,15 +108,17 @@ def test_an_interval_of_one_seed_is_that_of_its_episodes(suite_table: ModuleType
 def test_the_table_shows_every_started_run(suite_table: ModuleType, tmp_path: Path) -> None:
     write_run(tmp_path, "continuous/hopper", 0, [1300.0, 1500.0], env_steps=600, seconds=60)
     write_run(tmp_path, "continuous/hopper", 1, [1300.0, 1100.0], env_steps=1800, seconds=180)
+    write_run(tmp_path, "continuous/halfcheetah", 0, [2000.0])
     write_run(tmp_path, "memory/memory_s13", 0, [0.5, 0.5])
     write_run(tmp_path, "grid/doorkey", 0, [0.97])
     write_failure(tmp_path, "grid/doorkey", 1)
     write_failure(tmp_path, "continuous/walker2d", 0)
     rows = suite_table.table(suite_table.read_results(tmp_path)).splitlines()[2:]
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
-    walker, hopper, doorkey, memory = (cells[index] for index in (1, 0, 2, 3))
+    walker, hopper, doorkey, memory = (cells[index] for index in (2, 1, 3, 4))
     assert hopper[:4] == ["continuous/hopper", "lightning_a3c, EnvPool 1.2.5, greedy", "0, 1", "1,300"]
     assert hopper[5:] == ["1,253", "yes", "1,200", "2.0", "10"]
+    assert cells[0][5:7] == ["1,830, then 3,041", "the first"]
     assert walker[:4] == ["continuous/walker2d", "lightning_a3c", "0 (failed)", "–"]
     assert doorkey[2] == "0, 1 (failed)"
     assert doorkey[6] == "no"  # a failed run counts
