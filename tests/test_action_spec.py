@@ -108,6 +108,18 @@ def test_squashing_without_finite_bounds_is_refused() -> None:
         BoxSpec(low=(0.0,), high=(math.inf,), squash=True)
 
 
+def test_means_are_brought_into_the_bounds_where_both_are_finite() -> None:
+    outputs = torch.tensor([[0.5, 3.0, -7.0]])
+    low, high = (-2.0, 0.0, -math.inf), (2.0, math.inf, 3.0)
+    assert BoxSpec(low, high).means(outputs) is outputs
+    assert_close(BoxSpec(low, high, bounds_mean=True).means(outputs), torch.tensor([[math.tanh(0.5), 3.0, -7.0]]))
+
+
+def test_bounding_the_means_of_squashed_actions_is_refused() -> None:
+    with pytest.raises(ValueError, match="squash the actions or bound their means, not both"):
+        BoxSpec(low=(0.0,), high=(1.0,), squash=True, bounds_mean=True)
+
+
 def test_a_masked_action_is_never_drawn_and_adds_nothing_to_the_entropy() -> None:
     logits = torch.tensor([[0.5, -1e8, 0.5]]).expand(1_000, 3)
     assert set(DiscreteSpec(3).sample(logits).tolist()) == {0, 2}

@@ -27,7 +27,8 @@ def test_values_of_an_option_are_found_in_both_spellings_and_in_order() -> None:
 
 def test_every_shipped_configuration_has_a_name_and_says_what_it_is() -> None:
     configs = shipped_configs()
-    assert {path.name for path in configs.values()} == {path.name for path in (ROOT / "configs").glob("*.yaml")}
+    assert {*configs.values()} == {*(ROOT / "configs").rglob("*.yaml")}
+    assert configs["suite/grid/doorkey"] == ROOT / "configs/suite/grid/doorkey.yaml"
     for path in configs.values():
         assert path.read_text().startswith("# ")
         assert 10 < len(summary(path)) < 130
@@ -48,6 +49,8 @@ def test_a_name_is_a_file_then_a_file_without_its_suffix_then_a_shipped_configur
     (tmp_path / "taxi_data").touch()
     assert find_config("taxi_data") == "taxi_data"
     assert find_config("nothing") == "nothing"
+    assert find_config("suite/grid/doorkey") == str(shipped_configs()["suite/grid/doorkey"])
+    assert find_config("other/taxi_data") == "other/taxi_data"
     args = ["fit", "--config", "pong_data", "--config=pong_grad", "--config", "{data: {n_steps: 3}}"]
     paths = with_paths_of_configs(args)
     assert [Path(path).name for path in paths[2:4]] == ["pong_data.yaml", "pong_grad.yaml"]

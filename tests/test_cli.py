@@ -13,6 +13,7 @@ from tests.command_line import lightning_a3c, main
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+SUITE = sorted(f"{path.parent.name}/{path.stem}" for path in (ROOT / "configs/suite").glob("*/*.yaml"))
 PONG = f"--config={ROOT / 'configs/pong_data_fast.yaml'}"
 
 
@@ -34,6 +35,32 @@ def test_every_config_parses_and_its_values_can_be_overridden(path: Path, capsys
     assert config["optimizer"]["init_args"]["lr"] == 0.125
     assert config["data"]["micro_batch_size"] == own["data"]["micro_batch_size"]
     assert config["trainer"]["devices"] == 1  # Lightning's default is all of them
+
+
+@pytest.mark.parametrize("part", SUITE)
+def test_every_environment_of_the_suite_changes_its_family_in_what_it_names_only(
+    part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    family = f"suite/{part.split('/')[0]}"
+    values = []
+    for names in ([family], [family, f"suite/{part}"]):
+        with pytest.raises(SystemExit) as stop:
+            main(["fit", *(f"--config={name}" for name in names), "--print_config"])
+        assert stop.value.code == 0
+        values.append(yaml.safe_load(capsys.readouterr().out))
+    own = yaml.safe_load((ROOT / f"configs/suite/{part}.yaml").read_text())
+    assert {*own} <= {"data", "lr_scheduler", "trainer"}
+    for section in own:
+        _merge(values[0][section], own[section])
+    assert values[1] == values[0]
+
+
+def _merge(base: dict[str, object], over: dict[str, object]) -> None:
+    for key, value in over.items():
+        if isinstance(value, dict) and isinstance(below := base.get(key), dict) and below:
+            _merge(below, value)
+        else:
+            base[key] = value
 
 
 def test_the_seed_config_has_the_constants_of_the_seed() -> None:

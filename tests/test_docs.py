@@ -157,7 +157,12 @@ def test_troubleshooting_quotes_messages_as_they_are() -> None:
 
 def test_configuration_names_every_config() -> None:
     named = re.findall(r"^\| `configs/(\w+\.yaml)`", (ROOT / "docs/configuration.md").read_text(), flags=re.MULTILINE)
-    assert sorted(named) == sorted(os.listdir(ROOT / "configs"))
+    assert sorted([*named, "suite"]) == sorted(os.listdir(ROOT / "configs"))
+    suite = re.findall(
+        r"^\| `suite/(\w+)` \|.*?\| (.+?) \|$", (ROOT / "docs/configuration.md").read_text(), re.MULTILINE
+    )
+    parts = {f"{family}/{part}" for family, parts in suite for part in re.findall(r"`(\w+)`", parts)}
+    assert parts == {f"{path.parent.name}/{path.stem}" for path in (ROOT / "configs/suite").glob("*/*.yaml")}
 
 
 @pytest.mark.parametrize(

@@ -192,6 +192,16 @@ def test_statistics_are_pooled_kept_and_used_without_training(tmp_path: Path) ->
     assert torch.equal(before, loaded.net.observation_moments.mean)
 
 
+def test_bounded_means_stay_within_the_bounds_however_large_the_outputs_are() -> None:
+    module = A3CModule.for_data(stream(EnvConfig("Pendulum-v1")), bound_means=True)
+    assert isinstance(module.net, AgentNetwork)
+    torch.nn.init.constant_(module.net.net.policy[-1].bias, 100.0)
+    observations = torch.zeros(1, 3)
+    assert module.act(observations, greedy=True)[0].tolist() == [2.0]
+    mean, log_std = module(observations)[0][0].tolist()
+    assert (mean, log_std) == (1.0, -0.5)
+
+
 def test_a_checkpoint_of_another_action_space_is_refused(tmp_path: Path) -> None:
     box, binary = stream(EnvConfig("IdentityBox-v0")), stream(EnvConfig("IdentityMultiBinary-v0"))
     fit(agent(box), box, 1, tmp_path, enable_checkpointing=False).save_checkpoint(tmp_path / "box.ckpt")

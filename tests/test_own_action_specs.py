@@ -253,6 +253,7 @@ def test_a_spec_for_other_actions_is_refused() -> None:
 def test_options_of_the_usual_distribution_are_refused_beside_it() -> None:
     data = stream(EnvConfig("IdentityBox-v0"))
     options: list[dict[str, Any]] = [{"squash_actions": True}, {"log_std": "head"}, {"initial_log_std": 0.0}]
+    options.append({"bound_means": True})
     for option in options:
         with pytest.raises(ValueError, match=f"{next(iter(option))} has no effect beside action_spec"):
             agent(data, action_spec=BETA, **option)

@@ -25,5 +25,6 @@ def test_a_wheel_holds_every_module_and_the_shipped_configurations(tmp_path: Pat
         for path in (source / "lightning_a3c").rglob("*")
         if path.suffix in (".py", ".html", ".typed")
     }
-    configs = {f"lightning_a3c/configs/{path.name}" for path in (ROOT / "configs").glob("*.yaml")}
+    configs = {f"lightning_a3c/{path.relative_to(ROOT)}" for path in (ROOT / "configs").rglob("*.yaml")}
+    assert "lightning_a3c/configs/suite/continuous/hopper.yaml" in configs
     assert found == modules | configs

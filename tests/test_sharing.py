@@ -97,6 +97,7 @@ def without_onnx(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     [
         (EnvConfig("CartPole-v1", num_envs=2), {"normalize_observations": True}),
         (EnvConfig("Pendulum-v1", num_envs=2), {"squash_actions": True, "log_std": "head", "normalize_rewards": True}),
+        (EnvConfig("Pendulum-v1", num_envs=2), {"bound_means": True}),
         (EnvConfig("Pendulum-v1", num_envs=2, wrappers=[{"class_path": "gymnasium.wrappers.FlattenObservation"}]), {}),
         (EnvConfig("Blackjack-v1", num_envs=2), {"normalize_observations": True}),
         (EnvConfig("Taxi-v4", num_envs=2, action_mask="info"), {}),

@@ -42,10 +42,13 @@ def without(args: Sequence[str], flag: str) -> list[str]:
 
 def find_config(name: str) -> str:
     """The path of a configuration: a file, the file `name.yaml`, or the shipped one so called; else `name` itself."""
-    if "://" in name or name.lstrip().startswith("{") or Path(name).exists() or Path(name).name != name:
+    if "://" in name or name.lstrip().startswith("{") or Path(name).is_file():
+        return name
+    shipped = shipped_configs()
+    if Path(name).name != name and name not in shipped:
         return name
     own = Path(f"{name}.yaml")
-    return str(own if own.is_file() else shipped_configs().get(name, name))
+    return str(own if own.is_file() else shipped.get(name, name))
 
 
 def with_paths_of_configs(args: Sequence[str]) -> list[str]:

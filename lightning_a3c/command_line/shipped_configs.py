@@ -10,10 +10,14 @@ _PACKAGE = Path(lightning_a3c.__file__).parent
 
 
 def shipped_configs() -> dict[str, Path]:
-    """The files by name, in alphabetical order; a wheel holds them in the package, a checkout beside it."""
+    """The files by name, such as suite/continuous, in alphabetical order.
+
+    A wheel holds them in the package, a checkout beside it.
+    """
     places = (_PACKAGE / "configs", _PACKAGE.parent / "configs")
     folder = next((place for place in places if place.is_dir()), places[0])
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    files = {path.relative_to(folder).with_suffix("").as_posix(): path for path in folder.rglob("*.yaml")}
+    return dict(sorted(files.items()))
 
 
 def summary(path: Path) -> str:

@@ -170,7 +170,7 @@ def configs(args: list[str]) -> None:
     name = options.copy.removesuffix(".yaml")
     if name not in shipped:
         raise ValueError(f"there is no configuration {name}{did_you_mean(name, shipped)}")
-    path = Path(f"{name}.yaml")
+    path = Path(f"{Path(name).name}.yaml")
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(shipped[name].read_text(encoding="utf-8"))

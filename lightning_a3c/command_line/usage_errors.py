@@ -127,7 +127,9 @@ def _nearest_config(path: Path) -> str:
     if path.stem in shipped:  # configs/NAME.yaml, where there is no checkout
         return f"; did you mean {path.stem}, which comes with the package?"
     is_name = path.name == str(path)
-    return (did_you_mean(path.stem, shipped) if is_name else "") or _nearest_file(path)
+    in_folders = [name for name in shipped if "/" in name]
+    near = did_you_mean(path.stem, shipped) if is_name else did_you_mean(path.as_posix(), in_folders)
+    return near or _nearest_file(path)
 
 
 def _nearest_file(path: Path) -> str:

@@ -27,6 +27,7 @@ class AgentOptions(NamedTuple):
     has_std_head: bool = False
     initial_log_std: float = -0.5
     action_spec: dict[str, Any] | None = None
+    bound_means: bool = False
 
 
 def build_agent(
@@ -108,6 +109,7 @@ def _spec(num_actions: int, task: TaskDict, options: AgentOptions) -> ActionSpec
         ("squash_actions", "squash_actions"),
         ("has_std_head", "log_std"),
         ("initial_log_std", "initial_log_std"),
+        ("bound_means", "bound_means"),
     ):
         if getattr(options, name) != defaults[name]:
             raise ValueError(f"{argument} has no effect beside action_spec; remove it, or make it one of its init_args")
@@ -130,6 +132,7 @@ def _with_options(family: dict[str, Any], options: AgentOptions) -> dict[str, An
         "squash": options.squash_actions,
         "has_std_head": options.has_std_head,
         "initial_log_std": options.initial_log_std,
+        "bounds_mean": options.bound_means,
     }
 
 

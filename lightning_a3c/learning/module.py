@@ -95,6 +95,8 @@ class A3CModule(pl.LightningModule):
         normalize_observations: bring float observations to mean 0 and variance 1 by running statistics of all workers.
         normalize_rewards: divide the rewards that are learned from by the running standard deviation of returns.
         squash_actions: bring Box actions into their bounds by tanh instead of clipping them.
+        bound_means: bring the means of Box actions into their bounds by tanh, where both bounds are finite; actions
+            drawn around them are still clipped.
         log_std: whether the log-stds of Box actions are a "parameter" each or outputs of the network, a "head".
         initial_log_std: where a "parameter" starts.
         action_spec: a distribution of your own instead of the usual one, `{"class_path": …, "init_args": {…}}`; see
@@ -128,6 +130,7 @@ class A3CModule(pl.LightningModule):
         initial_log_std: float = -0.5,
         action_spec: Spec | None = None,
         protocol: dict[str, list[Spec] | Any] | None = None,
+        bound_means: bool = False,
     ) -> None:
         super().__init__()
         task = task or protocol
@@ -157,6 +160,7 @@ class A3CModule(pl.LightningModule):
             "normalize_observations": normalize_observations,
             "normalize_rewards": normalize_rewards,
             "squash_actions": squash_actions,
+            "bound_means": bound_means,
         }
         for name, switch in switches.items():
             require_switch(name, switch)
@@ -168,7 +172,13 @@ class A3CModule(pl.LightningModule):
             network = {"class_path": class_path}  # a checkpoint can keep this
         self.save_hyperparameters(ignore=["protocol", "network"] if callable(network) else ["protocol"])
         options = AgentOptions(
-            normalize_observations, normalize_rewards, squash_actions, log_std == "head", initial_log_std, action_spec
+            normalize_observations,
+            normalize_rewards,
+            squash_actions,
+            log_std == "head",
+            initial_log_std,
+            action_spec,
+            bound_means,
         )
         self.agent_options = options
         self.net = build_agent(observation_shape, num_actions, task, network, options)

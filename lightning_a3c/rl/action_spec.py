@@ -183,6 +183,8 @@ class BoxSpec:
         squash: map actions into the bounds by tanh instead of clipping them; needs finite bounds.
         has_std_head: whether the network computes the log-stds per observation; otherwise they are d parameters.
         initial_log_std: where the d parameters start.
+        bounds_mean: bring the means into the bounds by tanh, where both are finite. A mean far beyond a bound explores
+            no longer: all actions drawn around it are clipped to the bound.
     """
 
     low: tuple[float, ...]
@@ -190,10 +192,13 @@ class BoxSpec:
     squash: bool = False
     has_std_head: bool = False
     initial_log_std: float = -0.5
+    bounds_mean: bool = False
 
     def __post_init__(self) -> None:
         if self.squash and not all(map(math.isfinite, (*self.low, *self.high))):
             raise ValueError(f"squashing needs finite action bounds, got {self.low} … {self.high}; clip instead")
+        if self.squash and self.bounds_mean:
+            raise ValueError("squashed actions need means beyond ±1; squash the actions or bound their means, not both")
 
     @property
     def num_outputs(self) -> int:
@@ -202,6 +207,13 @@ class BoxSpec:
     @property
     def num_parameters(self) -> int:
         return 2 * len(self.low)
+
+    def means(self, outputs: Tensor) -> Tensor:
+        """The means that a network's outputs for them stand for; both float [B, d]."""
+        if not self.bounds_mean:
+            return outputs
+        is_bounded = torch.tensor(self._is_bounded, device=outputs.device)
+        return torch.where(is_bounded, outputs.tanh(), outputs)
 
     def sample(self, parameters: Tensor, generator: torch.Generator | None = None) -> Tensor:
         mean, log_std = parameters.chunk(2, dim=1)
@@ -218,11 +230,15 @@ class BoxSpec:
         entropy = (log_std + (0.5 + _HALF_LOG_2_PI)).sum(dim=1)
         return log_prob, entropy
 
+    @property
+    def _is_bounded(self) -> list[bool]:
+        return [math.isfinite(low) and math.isfinite(high) for low, high in zip(self.low, self.high, strict=True)]
+
     @cached_property
     def _bounds(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Low, high, and where 0 and the length of 1 are mapped to; each float32 [d]."""
         low, high = torch.tensor(self.low), torch.tensor(self.high)
-        is_bounded = low.isfinite() & high.isfinite()
+        is_bounded = torch.tensor(self._is_bounded)
         middle = torch.where(is_bounded, (low + high) / 2, 0.0)
         half = torch.where(is_bounded, (high - low) / 2, 1.0)
         return low, high, middle, half

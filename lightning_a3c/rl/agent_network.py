@@ -212,10 +212,10 @@ def _with_log_stds(spec: ActionSpec, outputs: Tensor, log_std: Tensor | None) ->
             pieces.append(piece)
         elif part.has_std_head:
             mean, head = piece.chunk(2, dim=1)
-            pieces += [mean, clamp_log_std(head)]
+            pieces += [part.means(mean), clamp_log_std(head)]
         else:
             assert log_std is not None
             size = len(part.low)
-            pieces += [piece, log_std[used : used + size].to(piece.dtype).expand_as(piece)]
+            pieces += [part.means(piece), log_std[used : used + size].to(piece.dtype).expand_as(piece)]
             used += size
     return torch.cat(pieces, dim=1)
