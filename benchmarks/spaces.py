@@ -3,9 +3,9 @@
     python benchmarks/spaces.py --seconds 20
     python benchmarks/spaces.py --seconds 20 --only CartPole-v1,LunarLander-v3 --rounds 3
 
-"same shape" is 16 environments × 5 steps an update for both, and networks of 64 × 64 with tanh. "own layout" is that of
-this package's configurations: two workers with 32 environments each and 512 transitions an update. "Dict" is
-MiniGrid's DoorKey with its image and direction. All are measured in turns; the means over the rounds are printed.
+"same shape" is 16 environments × 5 steps an update for both, ours in one worker, and networks of 64 × 64 with tanh.
+"own layout" is two workers with 32 environments each and 512 transitions an update. "Dict" is MiniGrid's DoorKey with
+its image and direction. All are measured in turns; the means over the rounds are printed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ KEYS = ["direction", "image"]  # of MiniGrid: the mission is text, which neither
 
 
 def run_ours(seconds: float, env_id: str, own_layout: bool, backend: str, normalize: bool = False) -> Speed:
-    """Data mode with two workers."""
+    """Data mode."""
     import logging
     import warnings
 
@@ -42,9 +42,9 @@ def run_ours(seconds: float, env_id: str, own_layout: bool, backend: str, normal
             lags.append(float(batch.policy_lag.float().mean()))
         return window.tick(module.progress.env_steps)
 
-    sizes = {"micro_batch_size": 256, "batch_size": 512} if own_layout else {"micro_batch_size": 40, "batch_size": 80}
-    env = EnvConfig(env_id, num_envs=32 if own_layout else 8, backend=backend)  # type: ignore[arg-type]
-    data = CollectorDataModule(env, num_workers=2, n_steps=5, **sizes)
+    sizes = {"micro_batch_size": 256, "batch_size": 512} if own_layout else {"micro_batch_size": 80, "batch_size": 80}
+    env = EnvConfig(env_id, num_envs=32 if own_layout else 16, backend=backend)  # type: ignore[arg-type]
+    data = CollectorDataModule(env, num_workers=2 if own_layout else 1, n_steps=5, **sizes)
     module = A3CModule.for_data(data, normalize_observations=normalize, normalize_rewards=normalize)
     trainer = pl.Trainer(
         accelerator="cpu",
