@@ -13,7 +13,7 @@ from pytorch_lightning.cli import LightningArgumentParser
 
 from lightning_a3c.command_line.tools import COMMANDS
 from lightning_a3c.command_line.usage_errors import PROGRAM, one_line, refuse
-from lightning_a3c.learning.module import DEFAULT_OPTIMIZER
+from lightning_a3c.learning.optimizers import DEFAULT_OPTIMIZER
 from lightning_a3c.rl.networks import NetworkFactory
 
 LINKED = ("network", "optimizer", "lr_scheduler")

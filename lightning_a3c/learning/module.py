@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -22,50 +21,42 @@ from lightning_a3c.environments.task import SPACES
 from lightning_a3c.learning.agents import (
     AgentOptions,
     build_agent,
-    check_agent,
-    chooses_bounds,
     inner_net,
     set_bounds,
 )
 from lightning_a3c.learning.checkpoints import AtomicCheckpointIO
 from lightning_a3c.learning.export import export_onnx
-from lightning_a3c.learning.gradient_parallel import GradientParallel
+from lightning_a3c.learning.forward_passes import after_sequences, one_step
 from lightning_a3c.learning.hyper_parameters import INTERNAL, plain
+from lightning_a3c.learning.module_arguments import check_arguments
 from lightning_a3c.learning.non_finite import NonFiniteCounter
-from lightning_a3c.learning.observation_file import ObservationMismatch
-from lightning_a3c.learning.optimizers import Specs, follow
+from lightning_a3c.learning.optimizers import follow, specs_of
 from lightning_a3c.learning.peers import Peers, peers_of
 from lightning_a3c.learning.progress import Progress
 from lightning_a3c.learning.restoring import require_same_agent, task_of
+from lightning_a3c.learning.run_preparation import follow_targets, prepare_run
 from lightning_a3c.learning.schedules import EpochSchedules, schedule_config, step_counting_schedules, step_schedule
 from lightning_a3c.learning.summary import EpisodeSummary
-from lightning_a3c.learning.task_following import count_anew, require_same_spaces, task_changes
-from lightning_a3c.learning.tasks import TaskDict, observation_bounds
+from lightning_a3c.learning.task_following import count_anew
+from lightning_a3c.learning.tasks import TaskDict
 from lightning_a3c.learning.trainer_checks import (
     end_started_learners,
-    needs_all_parameters,
-    validate_fit,
-    validate_trainer,
 )
 from lightning_a3c.learning.update_log import OF_EPISODES, EpisodeMetricGuard, UpdateLog
 from lightning_a3c.rl.action_spec import ActionSpec, DiscreteSpec, is_continuous
 from lightning_a3c.rl.agent_network import AgentNetwork, Observations, action_spec_of
 from lightning_a3c.rl.losses import A2CLoss, LossTerms
 from lightning_a3c.rl.memory import Memory, is_recurrent, outputs_of, state_size_of
-from lightning_a3c.rl.network_checks import evaluating, training_differences, unused_parameters
+from lightning_a3c.rl.network_checks import evaluating
 from lightning_a3c.rl.networks import class_path_of, orthogonal_init
 from lightning_a3c.rl.policies import choose_actions, require_distribution
 from lightning_a3c.rl.types import Batch, Gradients, Prediction
-from lightning_a3c.system.argument_checks import require_number, require_switch, require_whole
 
 _OF_POLICY_LAG = ("policy_kl", "importance_ratio", "clipped_ratios")  # NaN where they are unknown
 
 # Checkpoints hold specs, and specs within them, as plain dicts. jsonargparse rebuilds modules that the command line has
 # made; it leaves a dict alone where a type says dict, and where it says Any only makes a Namespace of a spec.
 Spec = dict[str, dict[str, dict[str, Any] | list[dict[str, Any]] | Any] | Any]
-
-_SPEC_KEYS = {"class_path", "init_args", "dict_kwargs"}  # the last is jsonargparse's
-DEFAULT_OPTIMIZER = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3, "eps": 1e-3, "fused": True}}
 
 
 class A3CModule(pl.LightningModule):
@@ -134,39 +125,26 @@ class A3CModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         task = task or protocol
-        if mode not in ("data", "gradient", None):
-            raise ValueError(f'mode must be "data", "gradient" or None, got {mode!r}')
-        if log_std not in ("parameter", "head"):
-            raise ValueError(f'log_std must be "parameter" or "head", got {log_std!r}')
-        specs = {"optimizer": optimizer, "lr_scheduler": lr_scheduler, "action_spec": action_spec}
-        for name, spec_dict in (specs | ({"network": network} if isinstance(network, dict) else {})).items():
-            if spec_dict is not None and not (isinstance(spec_dict, Mapping) and "class_path" in spec_dict):
-                raise ValueError(f'{name} must be {{"class_path": ..., "init_args": {{...}}}}, got {spec_dict!r}')
-            if unknown := set(spec_dict or ()) - _SPEC_KEYS:
-                raise ValueError(
-                    f"{name} has {min(unknown)!r}, which is neither class_path nor init_args: {spec_dict!r}"
-                )
-        weights = {
-            "entropy_weight": entropy_weight,
-            "value_weight": value_weight,
-            "final_entropy_weight": final_entropy_weight,
-            "initial_log_std": initial_log_std,
-        }
-        for name, number in weights.items():
-            if number is not None:
-                require_number(name, number)
-        switches = {
-            "orthogonal": orthogonal,
-            "normalize_observations": normalize_observations,
-            "normalize_rewards": normalize_rewards,
-            "squash_actions": squash_actions,
-            "bound_means": bound_means,
-        }
-        for name, switch in switches.items():
-            require_switch(name, switch)
-        require_whole("max_skipped_in_a_row", max_skipped_in_a_row)
-        if max_skipped_in_a_row < 1:
-            raise ValueError(f"max_skipped_in_a_row must be >= 1, got {max_skipped_in_a_row}")
+        check_arguments(
+            mode=mode,
+            log_std=log_std,
+            specs={"optimizer": optimizer, "lr_scheduler": lr_scheduler, "action_spec": action_spec}
+            | ({"network": network} if isinstance(network, dict) else {}),
+            numbers={
+                "entropy_weight": entropy_weight,
+                "value_weight": value_weight,
+                "final_entropy_weight": final_entropy_weight,
+                "initial_log_std": initial_log_std,
+            },
+            switches={
+                "orthogonal": orthogonal,
+                "normalize_observations": normalize_observations,
+                "normalize_rewards": normalize_rewards,
+                "squash_actions": squash_actions,
+                "bound_means": bound_means,
+            },
+            max_skipped_in_a_row=max_skipped_in_a_row,
+        )
         observation_shape, num_actions = tuple(map(int, observation_shape)), int(num_actions)  # often NumPy's
         if callable(network) and not isinstance(network, nn.Module) and (class_path := class_path_of(network)):
             network = {"class_path": class_path}  # a checkpoint can keep this
@@ -211,7 +189,7 @@ class A3CModule(pl.LightningModule):
         """A module that fits the environment of a `CollectorDataModule`."""
         task = data.task
         module = cls(task.observation_shape, task.num_actions, task=task.to_dict(), **kwargs)
-        module._follow_targets(data)
+        follow_targets(module, data)
         return module
 
     @property
@@ -318,23 +296,23 @@ class A3CModule(pl.LightningModule):
             ValueError: the network masks every action, or gives NaN, or a state is given to one without memory.
         """
         if (state is not None or starts is not None) and not self.is_recurrent:
-            raise ValueError(f"{self._network_name} has no memory: call act without state and starts")
+            raise ValueError(f"{self.network_name} has no memory: call act without state and starts")
         on_device: Observations = (
             {name: tensor.to(self.device) for name, tensor in observations.items()}
             if isinstance(observations, Mapping)
             else observations.to(self.device)
         )
         with evaluating(self):
-            parameters, _, new_state = self._step(on_device, state, starts)
+            parameters, _, new_state = one_step(self.forward, state_size_of(self.net), on_device, state, starts)
         spec = self.action_spec
-        actions = spec.to_env(choose_actions(parameters.float(), greedy, spec=spec, network=self._network_name))
+        actions = spec.to_env(choose_actions(parameters.float(), greedy, spec=spec, network=self.network_name))
         shape = tuple((self.hparams["task"] or {}).get("action_shape") or ())
         shaped = actions.view(len(actions), *shape) if shape else actions
         return (shaped, new_state) if self.is_recurrent else shaped
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        optimizer, scheduler = _specs(self.hparams).build(parameters)
+        optimizer, scheduler = specs_of(self.hparams).build(parameters)
         if scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": schedule_config(scheduler, self.automatic_optimization)}
@@ -345,57 +323,10 @@ class A3CModule(pl.LightningModule):
         Lightning calls this hook first, in every process, before it writes any file.
         """
         try:
-            return self._missing_callbacks()
+            return prepare_run(self)
         except Exception:
             end_started_learners(self.trainer)  # none of them has come as far, so the error appears once
             raise
-
-    def _missing_callbacks(self) -> list[pl.Callback]:
-        trainer = self.trainer
-        validate_trainer(trainer)
-        task = getattr(getattr(trainer, "datamodule", None), "task", None)
-        if task is not None:
-            require_same_spaces(self.hparams, task.to_dict())
-            self._follow_task(task.to_dict())
-        if trainer.state.fn != "fit":
-            return []
-        missing = self._choose_mode()
-        validate_fit(trainer, self.net)
-        self._follow_targets(getattr(trainer, "datamodule", None))
-        if type(self).forward is not A3CModule.forward:
-            rank_zero_warn(
-                f"{type(self).__name__} overrides forward, but workers act with its network alone, not with what "
-                "forward adds; put that into the network"
-            )
-        try:
-            check_agent(self.net, self.hparams["observation_shape"], self.hparams["num_actions"], self.hparams["task"])
-        except ValueError as error:  # the network was replaced or changed since the module was made
-            raise MisconfigurationException(str(error)) from error
-        differences = training_differences(
-            self.net,
-            self.hparams["observation_shape"],
-            self.observation_dtype,
-            observation_bounds(self.hparams["task"]),
-        )
-        if self.automatic_optimization and needs_all_parameters(trainer):
-            unused = unused_parameters(
-                self.net,
-                self.hparams["observation_shape"],
-                self.observation_dtype,
-                observation_bounds(self.hparams["task"]),
-            )
-            if unused:
-                raise MisconfigurationException(
-                    f"{self._network_name} has parameters that neither logits nor values depend on "
-                    f"({', '.join(unused[:3])}), for which strategy ddp would wait; take "
-                    "trainer.strategy ddp_find_unused_parameters_true, or remove them"
-                )
-        if warnings := differences.warnings(in_gradient_mode=not self.automatic_optimization):
-            rank_zero_warn(f"{self._network_name}: {'; '.join(warnings)}")
-        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        if not any(isinstance(callback, _LogLastUpdate) for callback in callbacks):
-            missing.append(_LogLastUpdate())
-        return missing
 
     def setup(self, stage: str) -> None:
         self.peers = peers_of(self.trainer)
@@ -522,15 +453,9 @@ class A3CModule(pl.LightningModule):
         A network with memory takes whole sequences [B, T, *observation_shape], from the beginning of an episode on, and
         gives the prediction after each last step.
         """
-        if self.is_recurrent:
-            parameters, values = self._unroll(batch)
-        elif batch.shape[2:] == (shape := tuple(self.hparams["observation_shape"])) and batch.shape[1:] != shape:
-            raise ObservationMismatch(
-                f"{self._network_name} has no memory and predicts from observations, not from sequences"
-            )
-        else:
-            parameters, values = self.forward(batch)
-        require_distribution(parameters, self._network_name)
+        shape = tuple(self.hparams["observation_shape"])
+        parameters, values = after_sequences(self.forward, state_size_of(self.net), batch, shape, self.network_name)
+        require_distribution(parameters, self.network_name)
         spec, parameters = self.action_spec, parameters.float()
         is_discrete = isinstance(spec, DiscreteSpec)
         probabilities = parameters.softmax(dim=1) if is_discrete else parameters[:, :0]
@@ -582,7 +507,7 @@ class A3CModule(pl.LightningModule):
             checkpoint["optimizer_states"], checkpoint["lr_schedulers"] = [], []
             rank_zero_warn("the checkpoint holds weights only: the optimizer and the count of updates begin anew")
         elif self._is_in("fit") and "optimizer" in theirs:
-            self._follow_specs(checkpoint)
+            self._followspecs_of(checkpoint)
 
     def _begin_evaluation(self, command: str) -> None:
         self.evaluated.reset()  # an interrupted evaluation leaves episodes
@@ -592,98 +517,18 @@ class A3CModule(pl.LightningModule):
                 f'give one: --ckpt_path FILE, or trainer.{command}(…, ckpt_path="FILE") in a script'
             )
 
-    def _step(
-        self, observations: Observations, state: Tensor | None, starts: Tensor | Sequence[bool] | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Parameters [B, P] and values [B] for one observation of each environment, and the state after it."""
-        if not self.is_recurrent:
-            parameters, values = self.forward(observations)
-            return parameters, values, None
-        parts = observations if isinstance(observations, Mapping) else {"": observations}
-        batch = len(next(iter(parts.values())))
-        fresh = Memory.empty(batch, state_size_of(self.net))
-        begins = torch.as_tensor(starts) if starts is not None else fresh.starts if state is None else ~fresh.starts
-        state = (fresh.state if state is None else state).to(self.device)
-        if state.shape != fresh.state.shape or begins.shape != (batch,):
-            raise ValueError(
-                f"state {tuple(state.shape)} and starts {tuple(begins.shape)} do not fit {batch} observations: "
-                f"{tuple(fresh.state.shape)} and ({batch},) are needed"
-            )
-        one_step: Any = {name: part.unsqueeze(1) for name, part in parts.items()}
-        one_step = one_step if isinstance(observations, Mapping) else one_step[""]
-        parameters, values, state = self.forward(one_step, state, begins.bool().to(self.device).unsqueeze(1))
-        return parameters[:, 0], values[:, 0], state
-
-    def _unroll(self, observations: Tensor) -> tuple[Tensor, Tensor]:
-        """Sequences [B, T, …] from the beginning of an episode → parameters [B, P] and values [B] after their end."""
-        expected = tuple(self.hparams["observation_shape"])
-        if observations.shape[2:] != expected:
-            raise ObservationMismatch(
-                f"{self._network_name} has memory and predicts from sequences [n, T, {', '.join(map(str, expected))}], "
-                f"got {tuple(observations.shape)}"
-            )
-        memory = Memory.empty(len(observations), state_size_of(self.net))
-        starts = torch.zeros(observations.shape[:2], dtype=torch.bool, device=observations.device)
-        starts[:, 0] = True
-        parameters, values, _ = self.forward(observations, memory.state.to(observations.device), starts)
-        return parameters[:, -1], values[:, -1]
-
     def _log_evaluated(self, values: dict[str, Tensor | float]) -> None:
         self.log_dict(values, sync_dist=self.peers is not None)  # equal in all learners, but Lightning cannot know
 
     @property
-    def _network_name(self) -> str:
+    def overrides_forward(self) -> bool:
+        """Whether a subclass computes something else than its network, which workers would not know."""
+        return type(self).forward is not A3CModule.forward
+
+    @property
+    def network_name(self) -> str:
+        """What messages call the network."""
         return f"network {type(inner_net(self.net)).__name__}"
-
-    def _choose_mode(self) -> list[pl.Callback]:
-        """Set the mode from `mode` and the trainer's callbacks; returns the callback that `mode` implies, if missing.
-
-        Raises:
-            MisconfigurationException: they contradict each other.
-        """
-        mode = self.hparams["mode"]
-        callbacks: list[pl.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
-        has_callback = any(isinstance(callback, GradientParallel) for callback in callbacks)
-        if mode == "data" and has_callback:
-            raise MisconfigurationException(
-                'GradientParallel needs gradient mode, got A3CModule(mode="data"); leave model.mode out, or remove the '
-                "callback"
-            )
-        self.automatic_optimization = mode != "gradient" and not has_callback
-        if not self.automatic_optimization and _specs(self.hparams).optimizer["class_path"].endswith(".LBFGS"):
-            raise MisconfigurationException(
-                "optimizer LBFGS computes losses again, which gradient mode cannot; take another"
-            )
-        return [GradientParallel()] if mode == "gradient" and not has_callback else []
-
-    def _follow_targets(self, data: Any) -> None:
-        """Compute the targets that `data` asks for, and check that it sends what the network learns from."""
-        if hasattr(data, "vtrace_in_use"):
-            data.require_whole_sequences(self.net)
-            self.loss = replace(self.loss, vtrace=data.vtrace_in_use)
-            try:
-                self.loss.require_targets()
-            except ValueError as error:
-                raise MisconfigurationException(str(error)) from error
-
-    def _follow_task(self, task: TaskDict) -> None:
-        """Note that `task` is what is played now, whatever the module was made for."""
-        own: TaskDict = self.hparams["task"] or {}
-        dtype = self.observation_dtype
-        changed = [f"{name} {own[name]} instead of {task[name]}" for name in task_changes(own, task)]
-        if changed and self.trainer.state.fn == "fit" and self.progress.env_steps:
-            count_anew(self.progress, own, task)
-        elif changed:
-            rank_zero_warn(f"the module was made for {', '.join(changed)}; the data module's task is played")
-        # a network that has learned with a scale keeps it
-        is_new = self.trainer.state.fn == "fit" and not self.progress.env_steps
-        takes_bounds = is_new and chooses_bounds(self.net, self.hparams)
-        self.hparams["task"] = task
-        set_bounds(self.net, self.hparams, task if takes_bounds else own)
-        self.frame_skip = task["frame_skip"]
-        if self.observation_dtype != dtype:
-            shape, num_actions = self.hparams["observation_shape"], self.hparams["num_actions"]
-            check_agent(self.net, shape, num_actions, task)
 
     def _apply_gradients(self) -> None:
         if all(parameter.grad is None for parameter in self.parameters()):
@@ -746,11 +591,11 @@ class A3CModule(pl.LightningModule):
                 f"from {ours} instead of {theirs} times data.batch_size transitions, at the same learning rate"
             )
 
-    def _follow_specs(self, checkpoint: dict[str, Any]) -> None:
+    def _followspecs_of(self, checkpoint: dict[str, Any]) -> None:
         if type(self).configure_optimizers is not A3CModule.configure_optimizers:
             return
         try:
-            changes = follow(checkpoint, _specs(checkpoint["hyper_parameters"]), _specs(self.hparams))
+            changes = follow(checkpoint, specs_of(checkpoint["hyper_parameters"]), specs_of(self.hparams))
         except ValueError as error:
             raise MisconfigurationException(str(error)) from error
         if changes.starts_afresh:
@@ -759,22 +604,8 @@ class A3CModule(pl.LightningModule):
             rank_zero_info(f"Optimizer settings differ from the checkpoint: {', '.join(changes.differences)}")
 
 
-class _LogLastUpdate(pl.Callback):
-    """Logs the last update when an exception ends training, before checkpoints are saved for it."""
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        assert isinstance(pl_module, A3CModule)
-        if pl_module.peers is not None:
-            pl_module.peers.leave()
-        pl_module.on_train_end()
-
-
 def _known(terms: LossTerms) -> dict[str, Tensor]:
     return {name: term for name, term in terms._asdict().items() if name not in _OF_POLICY_LAG or not term.isnan()}
-
-
-def _specs(hyperparameters: Mapping[str, Any]) -> Specs:
-    return Specs(hyperparameters["optimizer"] or DEFAULT_OPTIMIZER, hyperparameters.get("lr_scheduler"))
 
 
 def require_a3c(callback: pl.Callback, module: pl.LightningModule) -> None:

@@ -6,7 +6,7 @@ Knows no trainer and no environment.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +15,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from lightning_a3c.rl.networks import instantiate
+
+DEFAULT_OPTIMIZER = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3, "eps": 1e-3, "fused": True}}
 
 _PLATEAU_MEMORY = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
 
@@ -41,6 +43,11 @@ class Changes(NamedTuple):
     differences: list[str]
     starts_afresh: bool
     """The optimizer cannot use the moments in the checkpoint."""
+
+
+def specs_of(hyperparameters: Mapping[str, Any]) -> Specs:
+    """The specs in the hyper-parameters of a module."""
+    return Specs(hyperparameters["optimizer"] or DEFAULT_OPTIMIZER, hyperparameters.get("lr_scheduler"))
 
 
 def monitor_of(scheduler: object) -> str | None:
