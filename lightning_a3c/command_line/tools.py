@@ -13,7 +13,7 @@ from pathlib import Path
 from lightning_a3c.command_line.shipped_configs import shipped_configs, summary
 from lightning_a3c.command_line.usage_errors import OneLineParser, did_you_mean
 from lightning_a3c.system.files import atomic_write, refusal, require_checkpoint
-from lightning_a3c.viewing.numbered_runs import CHECKPOINTS, ROOT, newest_checkpoint, run_folder_of
+from lightning_a3c.viewing.numbered_runs import CHECKPOINTS, ROOT, newest_checkpoint, numbered, run_folder_of
 
 
 def plot(args: list[str]) -> None:
@@ -185,6 +185,11 @@ _RUN_HELP = "folder of a run, such as runs/pong_data/1; runs/pong_data is its ne
 def _run_folder(name: str) -> Path:
     """The folder of a run that a user has named."""
     if name != "last" or Path(name).exists():
+        if not Path(name).is_dir():
+            known = {str(run) for parent in Path(ROOT).glob("*/") for run in (parent, *numbered(parent))}
+            near = Path(ROOT) / name
+            hint = f"; did you mean {near}?" if str(near) in known else did_you_mean(name, known)
+            raise ValueError(f"there is no folder {name}{hint or '; `lightning-a3c runs` lists the runs'}")
         return Path(name)
     folder = run_folder_of(_checkpoint("last"))
     return folder or Path(ROOT)

@@ -186,8 +186,8 @@ def read_run(folder: str | Path) -> Run:
     paths.sort(key=lambda path: _version(path.parent))
     if not paths:
         raise UnreadableRun(
-            f"run {folder} holds no metrics.csv; train with pytorch_lightning.loggers.CSVLogger, or name the folder "
-            "that is its save_dir"
+            f"run {folder} holds no metrics.csv; `lightning-a3c runs {folder}` lists the runs in it. A run without "
+            "one was trained without pytorch_lightning.loggers.CSVLogger, or the logger's save_dir is elsewhere"
         )
     if len({path.parent.parent for path in paths if path.parent != folder}) > 1:
         raise UnreadableRun(f"run {folder} holds logs of several runs; name one: {', '.join(map(str, paths))}")
