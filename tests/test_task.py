@@ -87,7 +87,7 @@ def test_unknown_id_without_a_module_says_how_own_environments_are_named():
 
 
 def test_unknown_id_with_a_module_suggests_ids_with_it():
-    with pytest.raises(ValueError, match="did you mean tests.scripted:SeededLength-v0"):
+    with pytest.raises(ValueError, match=r"did you mean tests\.scripted:SeededLength-v0"):
         describe_task(EnvConfig(id="tests.scripted:SededLength-v0"))
 
 
