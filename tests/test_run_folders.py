@@ -56,8 +56,9 @@ def test_two_runs_get_two_folders_and_a_users_files_stay(tmp_path: Path) -> None
     assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "runs"}
     assert (tmp_path / "config.yaml").read_text() == "mine"
 
-    resumed = fit(tmp_path, "--trainer.max_steps=90", "--ckpt_path=last")
+    resumed = fit(tmp_path, "--trainer.max_steps=90", "--ckpt_path=last", "--seed_everything=3")
     assert resumed.returncode == 0, resumed.stderr
+    assert "is not empty" not in resumed.stderr  # Lightning's warning of a folder that is the run's own
     assert "ckpt_path last is runs/CartPole-v1/2/checkpoints/last.ckpt" in resumed.stderr
     assert updates(tmp_path / "runs/CartPole-v1/2/checkpoints/last.ckpt") == 90
     assert updates(tmp_path / "runs/CartPole-v1/1/checkpoints/last.ckpt") == 60
@@ -70,7 +71,10 @@ def test_two_runs_get_two_folders_and_a_users_files_stay(tmp_path: Path) -> None
         assert lightning_a3c(command, "last", folder=tmp_path).stdout.split()[0] == f"runs/CartPole-v1/2/{result}"
     played = lightning_a3c("play", "--ckpt_path=last", "--video=a.mp4", folder=tmp_path)
     assert "ckpt_path is runs/CartPole-v1/2/checkpoints/last.ckpt" in played.stdout
-    assert lightning_a3c("runs", folder=tmp_path).stdout.count("\n") == 3
+    _, *rows = lightning_a3c("runs", folder=tmp_path).stdout.splitlines()
+    assert [row.split()[:3] for row in rows] == [  # each with the seed that it began with
+        [f"runs/CartPole-v1/{number}", "CartPole-v1", "0"] for number in (1, 2)
+    ]
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["CartPole-v1"]
 
 

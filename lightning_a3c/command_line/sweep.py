@@ -190,6 +190,7 @@ def study_figures(study: optuna.Study) -> dict[str, Figure]:
     matplotlib.use("Agg")
     import optuna
     from matplotlib import pyplot
+    from matplotlib.figure import Figure
     from optuna.exceptions import ExperimentalWarning
     from optuna.visualization import matplotlib as drawing
 
@@ -200,9 +201,12 @@ def study_figures(study: optuna.Study) -> dict[str, Figure]:
         bars = drawing.plot_param_importances(study, target_name="return_100", evaluator=evaluator)
     options = sorted(study.best_params)
     lines.set_xticks(lines.get_xticks(), ["return_100", *options], rotation=345, ha="left")  # Optuna shortens them
-    figures = {"parallel_coordinates": lines.figure, "importances": bars.figure}
-    for figure in figures.values():
+    figures: dict[str, Figure] = {}
+    for name, axes in (("parallel_coordinates", lines), ("importances", bars)):
+        figure = axes.figure
+        assert isinstance(figure, Figure)
         figure.set_size_inches(3 * (len(options) + 2), 5)
+        figures[name] = figure
     pyplot.close("all")
     return figures
 

@@ -84,6 +84,7 @@ def play(args: list[str]) -> None:
         raise ValueError("there is no display to open a window on; record instead: --video FILE.mp4")
     module, config = load_module(options.ckpt_path)
     if options.video is not None:
+        _need_no_display()
         recording = record_episode(config, module.net, options.video, options.greedy, options.seed)
         print(recording)
         return
@@ -110,6 +111,7 @@ def export(args: list[str]) -> None:
     options = parser.parse_args(args)
     is_name = options.source in ("last", "best") and not Path(options.source).exists()
     source = find_source(_checkpoint(options.source) if is_name else options.source)
+    _need_no_display()
     notes = export_policy(source, options.to, options.video)
     print(f"{options.to}: the policy of {source.checkpoint}")
     for note in notes:
@@ -207,6 +209,12 @@ def has_display() -> bool:
     return not sys.platform.startswith("linux") or any(
         os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
     )
+
+
+def _need_no_display() -> None:
+    """Keep SDL, which draws many environments, from complaining that it finds no display."""
+    if not has_display():
+        os.environ["SDL_VIDEODRIVER"] = "dummy"
 
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {

@@ -122,9 +122,10 @@ class _CLI(A3CCLI):
 
 
 def _hide_what_no_user_can_change() -> None:
-    """Hide Lightning's advertisements, and PyTorch's warning about Lightning's own code."""
+    """Hide Lightning's advertisements, and warnings about its own code and about the folder of a resumed run."""
     rank_zero.log.addFilter(_is_no_advertisement)
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
 
 
 def _is_no_advertisement(record: logging.LogRecord) -> bool:

@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template, Undefi
 
 from lightning_a3c.learning.progress import WINDOW
 from lightning_a3c.system.files import atomic_write
-from lightning_a3c.viewing.comparing import SEED, differences, grouped
+from lightning_a3c.viewing.comparing import differences, grouped
 from lightning_a3c.viewing.plots import comparison_figures, report_figures, to_svg
 from lightning_a3c.viewing.runs import Run, UnreadableRun
 
@@ -132,12 +132,11 @@ class Row:
 def _row(group: str, run: Run) -> Row:
     means = run.columns.get("val/return_mean", np.empty(0))
     means = means[np.isfinite(means)]
-    seed = run.settings.get(SEED)
     results = run.test_results
     return Row(
         group,
         run.name,
-        "–" if seed is None else str(seed),
+        "–" if run.seed is None else str(run.seed),
         headline(run),
         float(means[-1]) if len(means) else None,
         results if results and "test/return_mean_low" in results else None,
