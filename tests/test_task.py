@@ -82,7 +82,7 @@ def test_unknown_id_suggests_near_ones(env_id, meant):
 
 
 def test_unknown_id_without_a_module_says_how_own_environments_are_named():
-    with pytest.raises(ValueError, match="one of your own is named with its module, as in my_module:Corridor-v0"):
+    with pytest.raises(ValueError, match="one of your own takes its module: my_module:Corridor-v0"):
         describe_task(EnvConfig(id="Corridor-v0"))
 
 

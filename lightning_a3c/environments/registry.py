@@ -123,13 +123,15 @@ def spec_of(env_id: str) -> Any:
         _register_plugins()
         if name in gymnasium.registry:
             return gymnasium.spec(name)
-        near = [env_id.removesuffix(name) + known for known in difflib.get_close_matches(name, gymnasium.registry, n=3)]
+        similar = difflib.get_close_matches(name, gymnasium.registry, n=3, cutoff=0.7)
+        near = [env_id.removesuffix(name) + known for known in similar]
         hint = f"did you mean {' or '.join(near)}?" if near else "`gymnasium.pprint_registry()` lists the known ones"
-        own = "" if module else f"; one of your own is named with its module, as in my_module:{name}"
+        if not module:
+            hint += f"{' O' if near else '; o'}ne of your own takes its module: my_module:{name}"
         package = name.rpartition("/")[0]
         is_installed = any(known.startswith(f"{package}/") for known in gymnasium.registry)
         extra = "" if is_installed else hint_at_extra(package)
-        raise ValueError(f"env.id {env_id!r} is not a known environment{extra or f'; {hint}{own}'}") from error
+        raise ValueError(f"env.id {env_id!r} is not a known environment{extra or f'; {hint}'}") from error
 
 
 def hint_at_extra(text: str) -> str:
