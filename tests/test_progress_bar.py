@@ -94,6 +94,16 @@ def test_the_bar_on_a_real_terminal_shows_return_speed_env_steps_and_time_left(t
     assert "/-2" not in text
 
 
+@pytest.mark.parametrize(("columns", "delimiter"), [("80", "\n"), ("160", " ")])
+def test_on_a_narrow_terminal_each_fact_has_a_line(
+    columns: str, delimiter: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lightning_a3c.viewing.progress_bar.is_interactive", lambda: True)
+    monkeypatch.setenv("COLUMNS", columns)
+    (bar,) = bar_options({"enable_progress_bar": None, "callbacks": None})["callbacks"]
+    assert bar.theme.metrics_text_delimiter == delimiter
+
+
 def test_a_closed_standard_output_shows_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout", None)
     assert not is_interactive()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Any
 import pytorch_lightning as pl
 from lightning_utilities.core.rank_zero import rank_zero_info
 from pytorch_lightning.callbacks import ProgressBar, RichProgressBar, Timer
+from pytorch_lightning.callbacks.progress.rich_progress import RichProgressBarTheme
 from rich.progress import ProgressColumn, Task
 from rich.text import Text
 
@@ -18,6 +20,8 @@ from lightning_a3c.learning.evaluation import EvaluationProgress
 from lightning_a3c.learning.module import A3CModule
 from lightning_a3c.learning.progress import Progress
 from lightning_a3c.learning.stopping import StopAfterEnvSteps
+
+_WIDE = 100  # columns of a terminal
 
 
 class RunProgressBar(RichProgressBar):
@@ -108,7 +112,10 @@ def bar_options(trainer: Mapping[str, Any]) -> dict[str, Any]:
         return {"enable_progress_bar": bool(enabled)}
     if enabled is False:
         return {}
-    return {"callbacks": [*callbacks, RunProgressBar()]}
+    # side by side the facts would break in their middle there
+    delimiter = "\n" if shutil.get_terminal_size().columns < _WIDE else " "
+    bar = RunProgressBar(theme=RichProgressBarTheme(metrics_text_delimiter=delimiter))
+    return {"callbacks": [*callbacks, bar]}
 
 
 def is_interactive() -> bool:
