@@ -4,6 +4,7 @@ import fcntl
 import importlib.util
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -249,6 +250,14 @@ def test_a_signal_ends_all_seeds_that_run_side_by_side_and_each_leaves_a_checkpo
     assert output.count("Detected KeyboardInterrupt") == 2
     assert "[seed 2]" not in output
     assert {path.name for path in tmp_path.glob("runs/CartPole-v1/*")} == {"1", "2"}
+
+
+def test_runs_side_by_side_end_in_silence_when_nobody_reads_what_they_print(tmp_path: Path) -> None:
+    command = [sys.executable, "-P", "-c", START, "fit", *SMALL, "--seeds=2", "--jobs=2", "--trainer.max_steps=20"]
+    shell = f"{shlex.join(command)} | head -n 1"
+    done = subprocess.run(["bash", "-c", shell], cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert done.stdout.startswith("[seed ")
+    assert done.stderr == ""
 
 
 @pytest.mark.slow

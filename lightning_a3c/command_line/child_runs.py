@@ -186,9 +186,12 @@ def _relayed(process: subprocess.Popen[str], label: str) -> Iterator[None]:
     lines = process.stdout
 
     def relay() -> None:
-        for line in lines:
-            sys.stdout.write(f"{label}{line.rstrip()}\n")
-            sys.stdout.flush()
+        try:
+            for line in lines:
+                sys.stdout.write(f"{label}{line.rstrip()}\n")
+                sys.stdout.flush()
+        except BrokenPipeError:  # our reader has gone, so the run's has too
+            lines.close()
 
     thread = threading.Thread(target=relay)
     thread.start()
