@@ -17,7 +17,8 @@ COPY constraints.txt ./
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN pip install --index-url "$TORCH_INDEX" "$(grep '^torch==' constraints.txt)"
 
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml setup.py README.md LICENSE ./
+COPY configs configs
 COPY lightning_a3c lightning_a3c
 RUN pip install -c constraints.txt ".[box2d,hub,minigrid,onnx]"
 

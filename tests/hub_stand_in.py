@@ -18,6 +18,9 @@ class StandIn(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Answers)
         self.repositories: list[dict[str, Any]] = []
         self.files: dict[str, bytes] = {}
+        self.large_from = 10**9  # bytes; such files go to the large-file storage, as the Hub asks for
+        self.stored: dict[str, bytes] = {}  # there, by SHA-256
+        self.is_full = False  # that storage
         self.tokens: set[str | None] = set()
 
     @property
@@ -41,15 +44,36 @@ class _Answers(BaseHTTPRequestHandler):
             self.server.repositories.append(json.loads(body))
             return self._send(200, {"url": f"{self.server.address}/user/name"})
         if self.path.endswith("/preupload/main"):
-            paths = [file["path"] for file in json.loads(body)["files"]]
-            modes = [{"path": path, "uploadMode": "regular", "shouldIgnore": False} for path in paths]
+            modes = [
+                {
+                    "path": file["path"],
+                    "uploadMode": "lfs" if file["size"] >= self.server.large_from else "regular",
+                    "shouldIgnore": False,
+                }
+                for file in json.loads(body)["files"]
+            ]
             return self._send(200, {"files": modes})
+        if self.path.endswith("/info/lfs/objects/batch"):
+            objects = [
+                known | {"actions": {"upload": {"href": f"{self.server.address}/storage/{known['oid']}"}}}
+                for known in json.loads(body)["objects"]
+            ]
+            return self._send(200, {"transfer": "basic", "objects": objects})
         if self.path.endswith("/commit/main"):
             for line in map(json.loads, body.splitlines()):
                 if line["key"] == "file":
                     self.server.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+                if line["key"] == "lfsFile":
+                    self.server.files[line["value"]["path"]] = self.server.stored[line["value"]["oid"]]
             oid = "0" * 40
             return self._send(200, {"commitOid": oid, "commitUrl": f"{self.server.address}/user/name/commit/{oid}"})
+        self._send(200, {})
+
+    def do_PUT(self) -> None:
+        body = self._body()
+        if self.server.is_full:
+            return self._send(403, {"error": "storage limit reached"})
+        self.server.stored[self.path.removeprefix("/storage/")] = body
         self._send(200, {})
 
     def _body(self) -> bytes:

@@ -1,8 +1,11 @@
 """The Dockerfile, as far as it can be checked without a Docker engine."""
 
 import re
+import shutil
 import subprocess
+import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -32,6 +35,23 @@ def test_the_python_of_the_image_may_run_the_package_and_its_extras_exist() -> N
     (extras,) = re.findall(r'"\.\[(.+?)\]"', DOCKERFILE)
     assert set(extras.split(",")) <= PROJECT["optional-dependencies"].keys()
     assert steps("ENTRYPOINT") == [f'["{next(iter(PROJECT["scripts"]))}"]']
+
+
+def test_the_image_s_package_holds_the_configurations_that_commands_name(tmp_path: Path) -> None:
+    before_installing = DOCKERFILE.partition("RUN pip install -c")[0]
+    for step in re.findall(r"^COPY (.+)$", before_installing, re.MULTILINE):
+        *sources, target = step.split()
+        for source in sources:
+            if (ROOT / source).is_dir():
+                shutil.copytree(ROOT / source, tmp_path / target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(ROOT / source, tmp_path / target)
+    build = "from setuptools.build_meta import build_wheel; print(build_wheel('.'))"
+    done = subprocess.run([sys.executable, "-c", build], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    names = zipfile.ZipFile(tmp_path / done.stdout.splitlines()[-1]).namelist()
+    shipped = {f"lightning_a3c/configs/{path.name}" for path in (ROOT / "configs").glob("*.yaml")}
+    assert shipped <= {*names}
 
 
 @pytest.mark.parametrize("command", steps("RUN"))

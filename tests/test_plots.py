@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightning_a3c.viewing.plots import comparison_figures, report_figures, return_and_loss, to_svg
+from lightning_a3c.viewing.plots import comparison_figures, legend, report_figures, return_and_loss, to_svg
 from lightning_a3c.viewing.runs import Run, UnreadableRun, read_run
 
 
@@ -105,6 +105,14 @@ def test_validations_have_a_panel_and_keep_their_runs_colour() -> None:
     compared = comparison_figures([other, watched])
     assert list(compared) == ["Return", "Return in validation", "Total loss"]
     assert compared["Return in validation"].axes[0].lines[0].get_color() == line.get_color()
+    drawn = {each.get_label(): each.get_color() for each in compared["Return"].axes[0].lines}
+    assert legend([other, watched]) == drawn
+    assert not any(figure.legends for figure in compared.values())  # the page has one for all of them
+
+
+def test_the_legend_of_a_page_counts_the_seeds_of_a_configuration(tmp_path: Path) -> None:
+    (label,) = legend(seeds(tmp_path, run("a", 1.0), run("b", 5.0)))
+    assert label.endswith(": mean of 2 runs")
 
 
 def test_a_report_has_a_figure_for_everything_worth_watching(cartpole_run: Path) -> None:

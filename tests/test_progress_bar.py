@@ -72,6 +72,7 @@ def test_on_a_terminal_our_bar_is_shown_unless_another_or_none_is_asked_for(monk
 
 def test_the_bar_on_a_real_terminal_shows_return_speed_env_steps_and_time_left(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "lightning_a3c", "fit", "--trainer.max_steps=30", "--trainer.logger=false"]
+    command += ["--trainer.max_epochs=-1"]
     command += ["--data.num_workers=0", "--trainer.enable_checkpointing=false"]
     ours, theirs = pty.openpty()
     environment = os.environ | {"COLUMNS": "200", "TERM": "xterm"}
@@ -90,6 +91,17 @@ def test_the_bar_on_a_real_terminal_shows_return_speed_env_steps_and_time_left(t
     for fact in (r"return_100: \d", r"steps/s: \d", r"env steps: [\d,]+", r"time left: \d:\d\d:\d\d"):
         assert re.search(fact, text), (fact, text[-500:])
     assert b"env steps" not in errors  # no lines beside the bar
+    assert "/-2" not in text
+
+
+@pytest.mark.parametrize(("columns", "delimiter"), [("80", "\n"), ("160", " ")])
+def test_on_a_narrow_terminal_each_fact_has_a_line(
+    columns: str, delimiter: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lightning_a3c.viewing.progress_bar.is_interactive", lambda: True)
+    monkeypatch.setenv("COLUMNS", columns)
+    (bar,) = bar_options({"enable_progress_bar": None, "callbacks": None})["callbacks"]
+    assert bar.theme.metrics_text_delimiter == delimiter
 
 
 def test_a_closed_standard_output_shows_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:

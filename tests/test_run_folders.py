@@ -4,6 +4,7 @@ import fcntl
 import importlib.util
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -56,8 +57,9 @@ def test_two_runs_get_two_folders_and_a_users_files_stay(tmp_path: Path) -> None
     assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "runs"}
     assert (tmp_path / "config.yaml").read_text() == "mine"
 
-    resumed = fit(tmp_path, "--trainer.max_steps=90", "--ckpt_path=last")
+    resumed = fit(tmp_path, "--trainer.max_steps=90", "--ckpt_path=last", "--seed_everything=3")
     assert resumed.returncode == 0, resumed.stderr
+    assert "is not empty" not in resumed.stderr  # Lightning's warning of a folder that is the run's own
     assert "ckpt_path last is runs/CartPole-v1/2/checkpoints/last.ckpt" in resumed.stderr
     assert updates(tmp_path / "runs/CartPole-v1/2/checkpoints/last.ckpt") == 90
     assert updates(tmp_path / "runs/CartPole-v1/1/checkpoints/last.ckpt") == 60
@@ -70,7 +72,10 @@ def test_two_runs_get_two_folders_and_a_users_files_stay(tmp_path: Path) -> None
         assert lightning_a3c(command, "last", folder=tmp_path).stdout.split()[0] == f"runs/CartPole-v1/2/{result}"
     played = lightning_a3c("play", "--ckpt_path=last", "--video=a.mp4", folder=tmp_path)
     assert "ckpt_path is runs/CartPole-v1/2/checkpoints/last.ckpt" in played.stdout
-    assert lightning_a3c("runs", folder=tmp_path).stdout.count("\n") == 3
+    _, *rows = lightning_a3c("runs", folder=tmp_path).stdout.splitlines()
+    assert [row.split()[:3] for row in rows] == [  # each with the seed that it began with
+        [f"runs/CartPole-v1/{number}", "CartPole-v1", "0"] for number in (1, 2)
+    ]
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["CartPole-v1"]
 
 
@@ -106,6 +111,27 @@ def test_the_best_checkpoint_of_ones_own_callback_is_found(tmp_path: Path) -> No
     assert re.search(r"ckpt_path best is runs/CartPole-v1/1/checkpoints/epoch=\d+-step=\d+.ckpt", tested.stderr)
 
 
+def test_a_short_run_says_where_its_files_are_and_how_it_ended_and_nothing_for_others(tmp_path: Path) -> None:
+    done = fit(tmp_path, "--trainer.max_steps=12")
+    assert done.returncode == 0, done.stderr
+    assert "Run folder: runs/CartPole-v1/1\n" in done.stderr
+    assert re.search(r"return_100 .* updates 12 ", done.stderr)
+    assert "💡" not in done.stderr
+    assert "LeafSpec" not in done.stderr
+
+
+def test_a_run_named_without_its_folder_or_misspelt_is_suggested(tmp_path: Path) -> None:
+    (tmp_path / "runs/pong_data/1").mkdir(parents=True)
+    for name, hint in (
+        ("pong_data", "there is no folder pong_data; did you mean runs/pong_data?"),
+        ("runs/png_data/1", "there is no folder runs/png_data/1; did you mean runs/pong_data/1?"),
+        ("zzz", "there is no folder zzz; `lightning-a3c runs` lists the runs"),
+    ):
+        done = lightning_a3c("plot", name, folder=tmp_path)
+        assert done.stderr == f"lightning-a3c plot: {hint}\n"
+        assert done.returncode == 1
+
+
 @pytest.mark.parametrize("command", ["test", "play", "plot", "report", "runs"])
 def test_a_name_without_a_run_ends_in_one_line(command: str, tmp_path: Path) -> None:
     named = {"test": ["--ckpt_path=best"], "play": ["--ckpt_path=last", "--video=a.mp4"], "runs": []}
@@ -123,8 +149,12 @@ def test_a_name_without_a_run_ends_in_one_line(command: str, tmp_path: Path) -> 
         (["--name=a/b"], "--name must be the name of a folder in runs, without a path, got 'a/b'"),
         (["--seeds=0"], "--seeds must be the number of runs, at least 1, got '0'"),
         (["--seeds"], "--seeds must be the number of runs, at least 1, got ''"),
+        (["--seeds=2", "--jobs=0"], "--jobs must be the number of runs at a time, from 1 to the "),
+        (["--seeds=2", "--jobs=10000"], " cores, got '10000'"),
+        (["--jobs=2"], "jobs goes with --seeds, as in `lightning-a3c fit --seeds 5 --jobs 2`"),
         (["--seeds=2", "--ckpt_path=last"], "--seeds starts new runs, so it takes no --ckpt_path"),
         (["--seeds=2", "--seed_everything=true"], "so seed_everything must be a number, got true"),
+        (["--network.init_args.hidden_sizes=[8]"], "name the network too, as in --network lightning_a3c.MLP"),
         (["--network=MLPP"], "did you mean lightning_a3c.MLP?"),
         (["--model=A3CModul"], "did you mean A3CModule?"),
         (["--model=lightning_a3c.MLP"], "lightning_a3c.MLP is no subclass of A3CModule"),
@@ -181,6 +211,53 @@ def test_seeds_run_one_after_the_other_in_their_own_folders_and_are_summarized(t
     assert first.split()[:2] == ["runs/CartPole-v1/1", "7"]
     assert second.split()[:2] == ["runs/CartPole-v1/2", "8"]
     assert re.fullmatch(r"mean return_100 of 2 runs: [\d.]+, 95 % bootstrap interval [\d.]+ … [\d.]+", mean)
+
+
+def test_seeds_side_by_side_divide_the_cores_and_say_whose_line_is_whose(tmp_path: Path) -> None:
+    (tmp_path / "cores.py").write_text(
+        "import os\nfrom pytorch_lightning import Callback\nclass Cores(Callback):\n"
+        "    def on_train_end(self, *_):\n        print('cores', *sorted(os.sched_getaffinity(0)))\n"
+    )
+    command = [sys.executable, "-P", "-c", START, "fit", *SMALL, "--seeds=3", "--jobs=2", "--trainer.max_steps=40"]
+    command += ["--trainer.callbacks=cores.Cores"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    *_, first, second, third, mean = done.stdout.splitlines()
+    assert [line.split()[1] for line in (first, second, third)] == ["0", "1", "2"]
+    assert mean.startswith("mean return_100 of 3 runs: ")
+    assert {path.name for path in tmp_path.glob("runs/CartPole-v1/*")} == {"1", "2", "3"}
+    shares = {re.sub(r"\[seed \d\] ", "", line) for line in done.stdout.splitlines() if "] cores " in line}
+    cores = sorted(os.sched_getaffinity(0))
+    halves = cores[: len(cores) // 2], cores[len(cores) // 2 :]
+    assert shares == {f"cores {' '.join(map(str, half))}" for half in halves}
+    of_second = [line for line in done.stdout.splitlines() if line.startswith("[seed 1] ")]
+    assert any("return_100" in line for line in of_second)
+    assert done.stderr == ""
+
+
+def test_a_signal_ends_all_seeds_that_run_side_by_side_and_each_leaves_a_checkpoint(tmp_path: Path) -> None:
+    command = [sys.executable, "-P", "-c", START, "fit", *SMALL, "--seeds=3", "--jobs=2"]
+    command += ["--trainer.max_time=00:00:02:00"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = time.monotonic() + 150
+    while len(list(tmp_path.glob("runs/*/*/checkpoints/last.ckpt"))) < 2:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGINT, output
+    assert output.count("Detected KeyboardInterrupt") == 2
+    assert "[seed 2]" not in output
+    assert {path.name for path in tmp_path.glob("runs/CartPole-v1/*")} == {"1", "2"}
+
+
+def test_runs_side_by_side_end_in_silence_when_nobody_reads_what_they_print(tmp_path: Path) -> None:
+    command = [sys.executable, "-P", "-c", START, "fit", *SMALL, "--seeds=2", "--jobs=2", "--trainer.max_steps=20"]
+    shell = f"{shlex.join(command)} | head -n 1"
+    done = subprocess.run(["bash", "-c", shell], cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert done.stdout.startswith("[seed ")
+    assert done.stderr == ""
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Exported policies: what is in the folder, how it acts without Lightning, what loading refuses, and the upload."""
 
+import hashlib
 import json
 import os
 import re
@@ -434,6 +435,31 @@ def test_push_uploads_the_folder_with_the_library_s_own_login(plain_folder: Path
     assert "Traceback" not in refused.stderr
     assert "hf_wrong" not in refused.stderr + refused.stdout
     assert TOKEN not in done.stderr + done.stdout
+
+
+def test_push_sends_large_files_to_their_storage_and_commits_nothing_if_that_refuses(
+    plain_folder: Path, tmp_path: Path
+) -> None:
+    with hub() as server:
+        server.large_from = 5_000
+        # the library's other way to send them, Xet, is a protocol of compiled code that no stand-in speaks
+        variables = {"HF_ENDPOINT": server.address, "HF_TOKEN": TOKEN, "HF_HOME": str(tmp_path)}
+        variables["HF_HUB_DISABLE_XET"] = "1"
+        server.is_full = True
+        refused = push_by_command(plain_folder, variables)
+        assert server.files == {}
+        server.is_full = False
+        done = push_by_command(plain_folder, variables)
+    assert done.returncode == 0, done.stderr
+    contents = {file.name: file.read_bytes() for file in plain_folder.iterdir()}
+    assert server.files == contents
+    large = {content for content in contents.values() if len(content) >= 5_000}
+    assert contents["model.safetensors"] in large
+    assert {hashlib.sha256(content).hexdigest(): content for content in large} == server.stored
+    assert refused.returncode == 1
+    (reason,) = re.findall(r"^lightning-a3c push: (.*)$", refused.stderr, re.MULTILINE)
+    assert re.match(r"the Hub refused user/name: Error while uploading '[\w.]+' to the Hub\. .*403", reason)
+    assert "Traceback" not in refused.stderr
 
 
 def push_by_command(folder: Path, variables: dict[str, str]) -> subprocess.CompletedProcess[str]:

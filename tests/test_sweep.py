@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_a3c.command_line.sweep import Sweep, read_sweep
+from lightning_a3c.command_line.sweep import Sweep, read_sweep, study_figures
 from tests.command_line import lightning_a3c
 
 RANGE = {"low": 1, "high": 4}
@@ -98,3 +98,21 @@ def test_a_sweep_prunes_and_goes_on_where_it_was_and_draws(tmp_path: Path, monke
     study = optuna.load_study(storage=f"sqlite:///{folder / 'sweep.db'}", study_name="s")
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE", "PRUNED"]
     assert len({trial.params["optimizer.init_args.lr"] for trial in study.trials}) == 3
+
+
+def test_the_figures_of_a_sweep_take_high_returns_for_good_and_name_options_in_full() -> None:
+    optuna = pytest.importorskip("optuna")
+    study = optuna.create_study(direction="maximize")
+    best, worst = "optimizer.init_args.lr", "model.entropy_weight"  # what decides the best runs, and the worst
+    for at in range(40):
+        values = {best: (at % 8) / 8, worst: (at % 5) / 5}
+        distributions = {name: optuna.distributions.FloatDistribution(0, 1) for name in values}
+        value = -1000.0 if values[worst] == 0.8 else 100 * values[best]
+        study.add_trial(optuna.create_trial(params=values, distributions=distributions, value=value))
+    figures = study_figures(study)
+    lines, bars = figures["parallel_coordinates"].axes[0], figures["importances"].axes[0]
+    assert [label.get_text() for label in lines.get_xticklabels()] == ["return_100", worst, best]
+    assert [label.get_text() for label in bars.get_yticklabels()] == [worst, best]  # the uppermost is the last
+    (runs,) = lines.collections
+    colors = runs.to_rgba(runs.get_array())[:, :3].sum(axis=1)
+    assert runs.get_segments()[colors.argmin()][0][1] == study.best_value

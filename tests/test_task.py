@@ -15,6 +15,7 @@ from gymnasium.wrappers import (
 import tests.scripted  # noqa: F401  registers SeededLength-v0
 from lightning_a3c.environments.atari import AtariConfig
 from lightning_a3c.environments.config import EnvConfig
+from lightning_a3c.environments.registry import hint_at_extra
 from lightning_a3c.environments.task import describe_task, env_config_of
 
 
@@ -78,6 +79,23 @@ def test_id_with_a_module_imports_it_first():
 def test_unknown_id_suggests_near_ones(env_id, meant):
     with pytest.raises(ValueError, match=f"env.id '{env_id}' is not a known environment; did you mean {meant}"):
         describe_task(EnvConfig(id=env_id))
+
+
+def test_unknown_id_without_a_module_says_how_own_environments_are_named():
+    with pytest.raises(ValueError, match="one of your own takes its module: my_module:Corridor-v0"):
+        describe_task(EnvConfig(id="Corridor-v0"))
+
+
+def test_unknown_id_with_a_module_suggests_ids_with_it():
+    with pytest.raises(ValueError, match=r"did you mean tests\.scripted:SeededLength-v0"):
+        describe_task(EnvConfig(id="tests.scripted:SededLength-v0"))
+
+
+@pytest.mark.parametrize(
+    ("text", "extra"), [("Box2D is not installed", "box2d"), ("MinAtar", "minatar"), ("minigrid", "minigrid")]
+)
+def test_a_missing_package_that_an_extra_installs_is_named(text, extra):
+    assert hint_at_extra(text) == f"; pip install 'lightning-a3c[{extra}]'"
 
 
 def test_unknown_id_that_resembles_none_says_where_to_look():

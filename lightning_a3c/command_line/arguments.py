@@ -14,6 +14,7 @@ from lightning_a3c.viewing.numbered_runs import ROOT, newest, newest_checkpoint,
 
 CONFIG_FLAGS = ("-c", "--config")
 SEEDS_FLAG = "--seeds"
+JOBS_FLAG = "--jobs"
 
 _OF_EVALUATIONS = {"verbose", "return_predictions"}  # options that `fit` lacks, as do other evaluations
 
@@ -27,6 +28,11 @@ def values_of(args: Sequence[str], *flags: str) -> list[str]:
         if equals and flag in flags and flag.startswith("--")
     ]
     return [value for _, value in sorted(separate + joined)]
+
+
+def has_flag(args: Sequence[str], flag: str) -> bool:
+    """Whether `args` hold an option, with a value or without."""
+    return any(argument.partition("=")[0] == flag for argument in args)
 
 
 def without(args: Sequence[str], flag: str) -> list[str]:
@@ -91,7 +97,7 @@ def with_config_of_run(args: Sequence[str]) -> list[str]:
 def wants_seeds(args: Sequence[str]) -> bool:
     """Whether a command line asks for several runs."""
     is_fit = [*args[:1]] == ["fit"] and not {"-h", "--help", "--print_config"} & {*args}
-    return is_fit and any(argument.partition("=")[0] == SEEDS_FLAG for argument in args)
+    return is_fit and has_flag(args, SEEDS_FLAG)
 
 
 def names_a_model(args: Sequence[str]) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_info
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
@@ -126,6 +127,8 @@ class A3CCLI(LightningCLI):
             self.run_folder = open_run_folder(config.get("ckpt_path"), parent, command)
             path = self.run_folder.path if isinstance(self.run_folder, RunFolder) else self.run_folder
             options |= default_outputs(options, path, command)
+            if command == "fit":
+                rank_zero_info(f"Run folder: {path}")
             self.on_run_folder(path)
         try:
             trainer = super().instantiate_trainer(**(options | bar_options(options)))

@@ -19,7 +19,7 @@ EXAMPLES = {
     "plot": ("draw the curves of runs", "plot last"),
     "report": ("write all about a run to one HTML file", "report last"),
     "play": ("watch a checkpoint play", "play --ckpt_path best --video a.mp4"),
-    "export": ("write an agent as a folder to share", "export last --to my_policy"),
+    "export": ("write an agent as a folder to share", "export best --to my_policy"),
     "push": ("upload such a folder to the Hugging Face Hub", "push my_policy --repo USER/NAME"),
     "sweep": ("search good values of a configuration", "sweep sweep.yaml"),
 }

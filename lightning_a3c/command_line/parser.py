@@ -19,6 +19,7 @@ from lightning_a3c.rl.networks import NetworkFactory
 LINKED = ("network", "optimizer", "lr_scheduler")
 """Arguments of the model that stand at the top level of a config."""
 
+_CONFIG_HELP = "a YAML file, or the name of a shipped one"
 _MAX_CLASSES_IN_HELP = 16
 _SEEDS = range(2**32)  # NumPy's range
 
@@ -39,7 +40,12 @@ class OneLineLightningParser(LightningArgumentParser):
 
     def format_help(self, *args: Any, **kwargs: Any) -> str:
         """The help without long lists of classes: all of torch's modules could be a network."""
-        return re.sub(r",\s+known\s+subclasses:([^)]*)(?=\))", _unless_long, str(super().format_help(*args, **kwargs)))
+        text = re.sub(
+            r"Path to a configuration\s+file in json or yaml format\.",
+            _CONFIG_HELP,
+            super().format_help(*args, **kwargs),
+        )
+        return re.sub(r",\s+known\s+subclasses:([^)]*)(?=\))", _unless_long, text)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         if not self.exit_on_error or os.environ.get("JSONARGPARSE_DEBUG"):
@@ -73,6 +79,12 @@ def add_run_arguments(parser: LightningArgumentParser) -> None:
         help="fit only: train so many runs one after the other, with seeds from --seed_everything on, and summarize "
         "them; not in configuration files",
     )
+    parser.add_argument(
+        "--jobs",
+        type=int | None,
+        default=None,
+        help="with --seeds: train so many runs at a time, each on its share of the cores",
+    )
 
 
 def add_spec_arguments(parser: LightningArgumentParser) -> None:
@@ -104,7 +116,7 @@ def link_arguments(parser: LightningArgumentParser, model: str) -> None:
 
 
 def require_run_arguments(config: Mapping[str, Any]) -> None:
-    """Refuse a seed that NumPy cannot use, a name that is no folder's, and `seeds` where it has no effect."""
+    """Refuse a seed that NumPy cannot use, a name that is no folder's, and `seeds` or `jobs` where it has no effect."""
     seed, name = config["seed_everything"], config["name"]
     if not isinstance(seed, bool) and (seed is None or seed not in _SEEDS):
         refuse(PROGRAM, f"--seed_everything must be in 0 … {_SEEDS[-1]}, true (random) or false (unset), got {seed}")
@@ -114,6 +126,8 @@ def require_run_arguments(config: Mapping[str, Any]) -> None:
         refuse(
             PROGRAM, f"seeds must be given on the command line of fit, as in `{PROGRAM} fit --seeds {config['seeds']}`"
         )
+    if config["jobs"] is not None:
+        refuse(PROGRAM, f"jobs goes with --seeds, as in `{PROGRAM} fit --seeds 5 --jobs {config['jobs']}`")
 
 
 @contextmanager

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lightning_a3c.command_line.arguments import SEEDS_FLAG, config_files, values_of, with_paths_of_configs, without
-from lightning_a3c.command_line.child_runs import Outcome, run_fit
+from lightning_a3c.command_line.arguments import (
+    JOBS_FLAG,
+    SEEDS_FLAG,
+    config_files,
+    has_flag,
+    values_of,
+    with_paths_of_configs,
+    without,
+)
+from lightning_a3c.command_line.child_runs import Outcome, run_fit, run_fits, usable_cores
 from lightning_a3c.command_line.usage_errors import PROGRAM, read_config, refuse
 from lightning_a3c.viewing.run_table import aligned
 
 
 def fit_seeds(args: Sequence[str]) -> None:
-    """Train one run after the other, and print what they reached.
+    """Train runs one after the other, or `--jobs` at a time, and print what they reached.
 
     Args:
         args: the command line with `--seeds`.
@@ -19,20 +27,27 @@ def fit_seeds(args: Sequence[str]) -> None:
     Raises:
         SystemExit: with the exit code of the first run that failed or was stopped.
     """
-    options = with_paths_of_configs(without(args[1:], SEEDS_FLAG))
+    options = with_paths_of_configs(without(without(args[1:], SEEDS_FLAG), JOBS_FLAG))
     first, count = _first_seed(options), _count(["", *values_of(args, SEEDS_FLAG)][-1])
+    jobs = _jobs(["", *values_of(args, JOBS_FLAG)][-1]) if has_flag(args, JOBS_FLAG) else 1
     if values_of(options, "--ckpt_path"):
         refuse(f"{PROGRAM} fit", "--seeds starts new runs, so it takes no --ckpt_path")
-    outcomes: dict[int, Outcome] = {}
-    for seed in range(first, first + count):
-        print(f"Seed {seed}: run {len(outcomes) + 1} of {count}", flush=True)
-        outcomes[seed] = run_fit([*options, f"--seed_everything={seed}"])
-        if outcomes[seed].code:
-            break
+    runs = {seed: [*options, f"--seed_everything={seed}"] for seed in range(first, first + count)}
+    outcomes = _one_by_one(runs) if jobs == 1 else run_fits(runs, min(jobs, count))
     if any(outcome.folder for outcome in outcomes.values()):
         print(summary(outcomes))
-    if code := [*outcomes.values()][-1].code:
+    if code := next((outcome.code for outcome in outcomes.values() if outcome.code), 0):
         raise SystemExit(code if code > 0 else 128 - code)
+
+
+def _one_by_one(runs: Mapping[int, Sequence[str]]) -> dict[int, Outcome]:
+    outcomes: dict[int, Outcome] = {}
+    for seed, args in runs.items():
+        print(f"Seed {seed}: run {len(outcomes) + 1} of {len(runs)}", flush=True)
+        outcomes[seed] = run_fit(args)
+        if outcomes[seed].code:
+            break
+    return outcomes
 
 
 def summary(outcomes: Mapping[int, Outcome]) -> str:
@@ -65,6 +80,15 @@ def summary(outcomes: Mapping[int, Outcome]) -> str:
 def _count(text: str) -> int:
     if not text.isdecimal() or not int(text):
         refuse(f"{PROGRAM} fit", f"--seeds must be the number of runs, at least 1, got {text!r}")
+    return int(text)
+
+
+def _jobs(text: str) -> int:
+    most = len(usable_cores())
+    if not text.isdecimal() or not 1 <= int(text) <= most:
+        refuse(
+            f"{PROGRAM} fit", f"--jobs must be the number of runs at a time, from 1 to the {most} cores, got {text!r}"
+        )
     return int(text)
 
 

@@ -18,6 +18,7 @@ from lightning_a3c.viewing.numbered_runs import ROOT, RunFolder
 
 if TYPE_CHECKING:
     import optuna
+    from matplotlib.figure import Figure
 
 _DATABASE = "sweep.db"
 _RANGE = {"low", "high", "log", "step"}
@@ -165,7 +166,7 @@ def _run_trial(sweep: Sweep, study: optuna.Study) -> None:
 
 
 def _show(sweep: Sweep, study: optuna.Study, folder: Path) -> None:
-    """Print the best values and draw Optuna's parallel coordinates and importances."""
+    """Print the best values and draw the study."""
     import optuna
 
     whole = study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
@@ -174,30 +175,40 @@ def _show(sweep: Sweep, study: optuna.Study, folder: Path) -> None:
     best = study.best_trial
     print(f"Best: return_100 {best.value:.2f} in {best.user_attrs['run']}")
     print(f"{PROGRAM} fit {shlex.join(sweep.arguments(best.params))}")
-    if len(whole) < 2:
-        return
+    if len(whole) >= 2:
+        for name, figure in study_figures(study).items():
+            path = folder / f"{name}.png"
+            with atomic_write(path) as partial:
+                figure.savefig(partial, dpi=150, bbox_inches="tight")
+            print(path)
+
+
+def study_figures(study: optuna.Study) -> dict[str, Figure]:
+    """Optuna's parallel coordinates and importances of a study with two complete trials or more, by name."""
     import matplotlib
 
     matplotlib.use("Agg")
+    import optuna
     from matplotlib import pyplot
+    from matplotlib.figure import Figure
     from optuna.exceptions import ExperimentalWarning
     from optuna.visualization import matplotlib as drawing
 
-    figures: dict[str, tuple[Any, dict[str, Any]]] = {
-        "parallel_coordinates": (drawing.plot_parallel_coordinate, {}),
-        "importances": (
-            drawing.plot_param_importances,
-            {"evaluator": optuna.importance.PedAnovaImportanceEvaluator()},
-        ),
-    }
-    for name, (draw, options) in figures.items():
-        path = folder / f"{name}.png"
-        with atomic_write(path) as partial, warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
-            figure = draw(study, target_name="return_100", target=lambda trial: trial.value, **options).figure
-            figure.set_size_inches(3 * (len(sweep.search) + 2), 5)
-            figure.savefig(partial, dpi=150, bbox_inches="tight")
-        pyplot.close("all")
-        print(path)
+    # given a `target` as well, Optuna would take low returns for good
+    with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
+        lines = drawing.plot_parallel_coordinate(study, target_name="return_100")
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+        bars = drawing.plot_param_importances(study, target_name="return_100", evaluator=evaluator)
+    options = sorted(study.best_params)
+    lines.set_xticks(lines.get_xticks(), ["return_100", *options], rotation=345, ha="left")  # Optuna shortens them
+    figures: dict[str, Figure] = {}
+    for name, axes in (("parallel_coordinates", lines), ("importances", bars)):
+        figure = axes.figure
+        assert isinstance(figure, Figure)
+        figure.set_size_inches(3 * (len(options) + 2), 5)
+        figures[name] = figure
+    pyplot.close("all")
+    return figures
 
 
 def _counted(study: optuna.Study) -> Sequence[optuna.trial.FrozenTrial]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from lightning_a3c.command_line.shipped_configs import shipped_configs, summary
 from lightning_a3c.command_line.usage_errors import OneLineParser, did_you_mean
 from lightning_a3c.system.files import atomic_write, refusal, require_checkpoint
-from lightning_a3c.viewing.numbered_runs import CHECKPOINTS, ROOT, newest_checkpoint, run_folder_of
+from lightning_a3c.viewing.numbered_runs import CHECKPOINTS, ROOT, newest_checkpoint, numbered, run_folder_of
 
 
 def plot(args: list[str]) -> None:
@@ -84,6 +84,7 @@ def play(args: list[str]) -> None:
         raise ValueError("there is no display to open a window on; record instead: --video FILE.mp4")
     module, config = load_module(options.ckpt_path)
     if options.video is not None:
+        _need_no_display()
         recording = record_episode(config, module.net, options.video, options.greedy, options.seed)
         print(recording)
         return
@@ -110,6 +111,7 @@ def export(args: list[str]) -> None:
     options = parser.parse_args(args)
     is_name = options.source in ("last", "best") and not Path(options.source).exists()
     source = find_source(_checkpoint(options.source) if is_name else options.source)
+    _need_no_display()
     notes = export_policy(source, options.to, options.video)
     print(f"{options.to}: the policy of {source.checkpoint}")
     for note in notes:
@@ -185,6 +187,11 @@ _RUN_HELP = "folder of a run, such as runs/pong_data/1; runs/pong_data is its ne
 def _run_folder(name: str) -> Path:
     """The folder of a run that a user has named."""
     if name != "last" or Path(name).exists():
+        if not Path(name).is_dir():
+            known = {str(run) for parent in Path(ROOT).glob("*/") for run in (parent, *numbered(parent))}
+            near = Path(ROOT) / name
+            hint = f"; did you mean {near}?" if str(near) in known else did_you_mean(name, known)
+            raise ValueError(f"there is no folder {name}{hint or '; `lightning-a3c runs` lists the runs'}")
         return Path(name)
     folder = run_folder_of(_checkpoint("last"))
     return folder or Path(ROOT)
@@ -202,6 +209,12 @@ def has_display() -> bool:
     return not sys.platform.startswith("linux") or any(
         os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
     )
+
+
+def _need_no_display() -> None:
+    """Keep SDL, which draws many environments, from complaining that it finds no display."""
+    if not has_display():
+        os.environ["SDL_VIDEODRIVER"] = "dummy"
 
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {

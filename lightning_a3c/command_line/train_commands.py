@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +15,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 from jsonargparse import set_parsing_settings
+from lightning_utilities.core import rank_zero
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException  # type: ignore[attr-defined]
 
 from lightning_a3c.collection.processes.pool import WorkerError
@@ -49,6 +52,7 @@ def run(args: list[str] | None) -> None:
     stop_on_signal = StopOnSignal()
     threading.excepthook = _report_thread
     feed = [RunFeed(Path(os.environ.pop(FEED)))] if FEED in os.environ else []
+    _hide_what_no_user_can_change()
     set_parsing_settings(add_print_completion_argument=True)
     commands = A3CCLI.subcommands()
     given = sys.argv[1:] if args is None else args
@@ -115,6 +119,17 @@ class _CLI(A3CCLI):
     def on_run_folder(self, folder: Path) -> None:
         for each in self._feed:
             each.tell(folder=str(folder))
+
+
+def _hide_what_no_user_can_change() -> None:
+    """Hide Lightning's advertisements, and warnings about its own code and about the folder of a resumed run."""
+    rank_zero.log.addFilter(_is_no_advertisement)
+    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+
+
+def _is_no_advertisement(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("💡 Tip")
 
 
 def _report_thread(failed: threading.ExceptHookArgs) -> None:

@@ -43,7 +43,7 @@ def refuse(program: str, message: str) -> NoReturn:
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """`; did you mean …?` with the most similar of `names`; empty if none is similar."""
-    near = get_close_matches(name, sorted({*names} - {name}), n=1, cutoff=0.7)
+    near = get_close_matches(name, sorted({*names} - {name}), n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
 
@@ -174,6 +174,10 @@ def _literal(found: re.Match[str], message: str, options: list[str], commands: l
 
 def _unknown_argument(found: re.Match[str], message: str, options: list[str], commands: list[str]) -> str:
     path = found[1] or found[3]
+    if path == "torch.nn.Module":  # where no network is named
+        return (
+            f"{_key(message)}: name the network too, as in --network lightning_a3c.MLP --network.init_args.{found[2]} …"
+        )
     try:
         names = list(inspect.signature(_imported(path)).parameters)
     except (AttributeError, ImportError, TypeError, ValueError):

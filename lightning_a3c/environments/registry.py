@@ -21,6 +21,7 @@ from gymnasium.envs.registration import EnvSpec, WrapperSpec, load_env_creator
 from lightning_a3c.environments.checks import in_one_line
 
 _PLAIN = (type(None), bool, int, float, str)
+_EXTRAS = ("box2d", "mujoco", "minigrid", "minatar")  # of this package, each named after what it installs
 
 
 class PortableRegistry(NamedTuple):
@@ -118,6 +119,7 @@ def spec_of(env_id: str) -> Any:
         reason = str(error) if isinstance(error, ImportError) else in_one_line(error)
         raise ValueError(
             f"env.id {env_id!r} is not a known environment: {module} cannot be imported: {reason}"
+            f"{hint_at_extra(module)}"
         ) from error
     try:
         return gymnasium.spec(name)
@@ -125,6 +127,18 @@ def spec_of(env_id: str) -> Any:
         _register_plugins()
         if name in gymnasium.registry:
             return gymnasium.spec(name)
-        near = difflib.get_close_matches(env_id, gymnasium.registry, n=3, cutoff=0.5)
+        similar = difflib.get_close_matches(name, gymnasium.registry, n=3, cutoff=0.7)
+        near = [env_id.removesuffix(name) + known for known in similar]
         hint = f"did you mean {' or '.join(near)}?" if near else "`gymnasium.pprint_registry()` lists the known ones"
-        raise ValueError(f"env.id {env_id!r} is not a known environment; {hint}") from error
+        if not module:
+            hint += f"{' O' if near else '; o'}ne of your own takes its module: my_module:{name}"
+        package = name.rpartition("/")[0]
+        is_installed = any(known.startswith(f"{package}/") for known in gymnasium.registry)
+        extra = "" if is_installed else hint_at_extra(package)
+        raise ValueError(f"env.id {env_id!r} is not a known environment{extra or f'; {hint}'}") from error
+
+
+def hint_at_extra(text: str) -> str:
+    """`; pip install …`, if `text` names a package that an extra of this package installs; otherwise empty."""
+    found = next((extra for extra in _EXTRAS if extra in text.lower()), None)
+    return f"; pip install 'lightning-a3c[{found}]'" if found else ""

@@ -39,7 +39,7 @@ from lightning_a3c.environments.making import (
     make_vector_env,
 )
 from lightning_a3c.environments.plain_spaces import plain_space
-from lightning_a3c.environments.registry import spec_of
+from lightning_a3c.environments.registry import hint_at_extra, spec_of
 from lightning_a3c.environments.spaces import UnsupportedSpace, action_family
 from lightning_a3c.environments.vector_entry_point import require_vector_entry_point
 
@@ -110,7 +110,7 @@ def describe_task(config: EnvConfig) -> Task:
     except (BadWrapper, UnsupportedSpace) as error:
         raise ValueError(f"env.id {config.id!r}: {error}") from error
     except (ImportError, gymnasium.error.Error) as error:  # most often a package is missing
-        raise ValueError(f"env.id {config.id!r} cannot be made: {error}") from error
+        raise ValueError(f"env.id {config.id!r} cannot be made: {error}{hint_at_extra(str(error))}") from error
     except Exception as error:  # a user's constructor may raise anything
         if isinstance(error, TypeError) and config.kwargs:
             raise ValueError(f"env.kwargs {config.kwargs} does not fit {config.id}: {error}") from error

@@ -106,7 +106,10 @@ def export_policy(source: Source, folder: str | Path, with_video: bool = False) 
             reason = str(error.__cause__ or error).strip().splitlines()[0]
             notes.append(f"no {ONNX}: PyTorch cannot export this network: {reason}")
         if source.results is None:
-            notes.append("no results in the model card: test the checkpoint first with lightning-a3c test")
+            notes.append(
+                "no results in the model card: test the checkpoint first, by "
+                f"lightning-a3c test --ckpt_path {source.checkpoint}"
+            )
         files = [file.name for file in partial.iterdir()]
         loading = Loading(
             foreign_network(network),

@@ -47,11 +47,14 @@ def push_folder(folder: str | Path, repo: str, private: bool = False) -> str:
         raise NotPushed(f"--repo {repo}: {_first_line(error)}") from error
     except HfHubHTTPError as error:
         raise NotPushed(f"the Hub refused {repo}: {_first_line(error)}") from error
+    except RuntimeError as error:  # how the library reports that the storage of large files refused one
+        reason = f"{_first_line(error)} {_first_line(error.__cause__)}" if error.__cause__ else _first_line(error)
+        raise NotPushed(f"the Hub refused {repo}: {reason}") from error
     except no_answer as error:
         raise NotPushed(f"the Hub at {api.endpoint} does not answer: {_first_line(error)}") from error
     return f"{api.endpoint}/{repo}"
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0]

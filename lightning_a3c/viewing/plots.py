@@ -30,7 +30,8 @@ _COLORS = (
     "#444444",
 )  # told apart by colour-blind too
 _FAINT = "tab:gray"
-_INTERVAL = "95 % bootstrap interval of the mean"
+INTERVAL = "95 % bootstrap interval of the mean"
+"""What bands show."""
 _EVALUATION = "val/return_mean"
 _GRID_POINTS = 400
 
@@ -108,21 +109,28 @@ def report_figures(run: Run, x: str = "env_steps") -> dict[str, Figure]:
 
 
 def comparison_figures(runs: Sequence[Run], x: str = "env_steps") -> dict[str, Figure]:
-    """Figures of the diagnostics that all runs of some configuration logged, by title; see `return_and_loss`."""
+    """Figures of the diagnostics that all runs of some configuration logged, by title; see `return_and_loss`.
+
+    They have no legends: `legend` is that of all of them.
+    """
     groups = grouped(runs)
     figures = {}
     for title, key in _COMPARED.items():
         chosen = [(group, color) for group, color in zip(groups, _palette(), strict=False) if _all_have(group, key)]
         if not chosen:
             continue
-        figure = Figure(figsize=(5.6, 3.2 + 0.25 * _legend_rows(groups, 1)), layout="constrained")
+        figure = Figure(figsize=(5.6, 3.2), layout="constrained")
         axes = figure.subplots()
         is_smooth = key not in ("return_100", _EVALUATION)
         _curves(axes, [group for group, _ in chosen], x, key, is_smooth, [color for _, color in chosen])
         axes.set_title(title)
-        _legend(figure, axes, 1)
         figures[title] = figure
     return figures
+
+
+def legend(runs: Sequence[Run]) -> dict[str, str]:
+    """The colour of each configuration of `comparison_figures`, by its label."""
+    return {_label(group): color for group, color in zip(grouped(runs), _palette(), strict=False)}
 
 
 def to_svg(figure: Figure) -> bytes:
@@ -146,7 +154,7 @@ def _curves(
             ((at, values),) = lines
             if smooth and is_alone:
                 axes.plot(at, values, color=_FAINT, linewidth=0.6, alpha=0.9)
-            axes.plot(at, _running_mean(values) if smooth else values, label=group.label, **style)
+            axes.plot(at, _running_mean(values) if smooth else values, label=_label(group), **style)
             continue
         lines = [(at, _running_mean(values) if smooth else values) for at, values in lines]
         for at, values in lines:
@@ -160,11 +168,15 @@ def _curves(
         axes.plot(
             grid,
             table.mean(axis=0),
-            label=f"{group.label}: mean of {len(lines)} runs",
+            label=_label(group),
             **style | {"marker": "o" if start == stop else None},
         )
         axes.fill_between(grid, *bootstrap_bounds(table), color=color, alpha=0.2, linewidth=0)
     _finish(axes, x)
+
+
+def _label(group: Group) -> str:
+    return group.label if len(group.runs) == 1 else f"{group.label}: mean of {len(group.runs)} runs"
 
 
 def _palette() -> Iterator[str]:
@@ -184,7 +196,7 @@ def _legend(figure: Figure, axes: Axes, panels: int) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if axes.collections:
         handles.append(Patch(color=_FAINT, alpha=0.3, linewidth=0))
-        labels.append(f"band: {_INTERVAL}")
+        labels.append(f"band: {INTERVAL}")
     if len(handles) > 1:
         figure.legend(handles, labels, loc="outside lower center", ncols=panels, fontsize="small", frameon=False)
 

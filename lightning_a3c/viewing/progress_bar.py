@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -11,15 +12,23 @@ from typing import Any
 import pytorch_lightning as pl
 from lightning_utilities.core.rank_zero import rank_zero_info
 from pytorch_lightning.callbacks import ProgressBar, RichProgressBar, Timer
+from pytorch_lightning.callbacks.progress.rich_progress import RichProgressBarTheme
+from rich.progress import ProgressColumn, Task
+from rich.text import Text
 
 from lightning_a3c.learning.evaluation import EvaluationProgress
 from lightning_a3c.learning.module import A3CModule
 from lightning_a3c.learning.progress import Progress
 from lightning_a3c.learning.stopping import StopAfterEnvSteps
 
+_WIDE = 100  # columns of a terminal
+
 
 class RunProgressBar(RichProgressBar):
     """Lightning's rich progress bar with mean return, env steps, speed and time left."""
+
+    def configure_columns(self, trainer: pl.Trainer) -> list[Any]:
+        return [_Description(), *super().configure_columns(trainer)[1:]]
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         if not isinstance(pl_module, A3CModule) or not trainer.training:
@@ -27,8 +36,15 @@ class RunProgressBar(RichProgressBar):
         return describe(trainer, pl_module.progress)
 
 
+class _Description(ProgressColumn):
+    """`Epoch 3`, where Lightning writes `Epoch 3/-2` for a run without a limit of epochs."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.description.replace("/-2", ""), style="progress.description")
+
+
 class ProgressLines(pl.Callback):
-    """Log a line of progress at intervals during training and evaluation, where output is no terminal.
+    """Log a line of progress at intervals and at the end of training, where output is no terminal.
 
     Args:
         every_seconds: interval between two lines, > 0.
@@ -68,6 +84,13 @@ class ProgressLines(pl.Callback):
         if now < self._next or is_interactive() or not isinstance(pl_module, A3CModule):
             return
         self._next = now + self.every_seconds
+        self._show(trainer, pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.global_step and isinstance(pl_module, A3CModule) and not is_interactive():
+            self._show(trainer, pl_module)
+
+    def _show(self, trainer: pl.Trainer, pl_module: A3CModule) -> None:
         facts = describe(trainer, pl_module.progress)
         rank_zero_info(
             f"{timedelta(seconds=round(pl_module.progress.train_seconds))}  "
@@ -89,7 +112,10 @@ def bar_options(trainer: Mapping[str, Any]) -> dict[str, Any]:
         return {"enable_progress_bar": bool(enabled)}
     if enabled is False:
         return {}
-    return {"callbacks": [*callbacks, RunProgressBar()]}
+    # side by side the facts would break in their middle there
+    delimiter = "\n" if shutil.get_terminal_size().columns < _WIDE else " "
+    bar = RunProgressBar(theme=RichProgressBarTheme(metrics_text_delimiter=delimiter))
+    return {"callbacks": [*callbacks, bar]}
 
 
 def is_interactive() -> bool:

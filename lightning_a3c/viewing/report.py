@@ -16,8 +16,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template, Undefi
 
 from lightning_a3c.learning.progress import WINDOW
 from lightning_a3c.system.files import atomic_write
-from lightning_a3c.viewing.comparing import SEED, differences, grouped
-from lightning_a3c.viewing.plots import comparison_figures, report_figures, to_svg
+from lightning_a3c.viewing.comparing import differences, grouped
+from lightning_a3c.viewing.plots import INTERVAL, comparison_figures, legend, report_figures, to_svg
 from lightning_a3c.viewing.runs import Run, UnreadableRun
 
 
@@ -110,6 +110,8 @@ def write_comparison(runs: Sequence[Run], path: str | Path) -> None:
         has_validation=any(row.validation is not None for row in rows),
         has_tests=any(row.test is not None for row in rows),
         differences=differences(groups),
+        legend=legend(runs),
+        band=INTERVAL if any(len(group.runs) > 1 for group in groups) else None,
         figures={title: _data_uri("image/svg+xml", to_svg(each)) for title, each in comparison_figures(runs).items()},
         version=version("lightning-a3c"),
     )
@@ -132,12 +134,11 @@ class Row:
 def _row(group: str, run: Run) -> Row:
     means = run.columns.get("val/return_mean", np.empty(0))
     means = means[np.isfinite(means)]
-    seed = run.settings.get(SEED)
     results = run.test_results
     return Row(
         group,
         run.name,
-        "–" if seed is None else str(seed),
+        "–" if run.seed is None else str(run.seed),
         headline(run),
         float(means[-1]) if len(means) else None,
         results if results and "test/return_mean_low" in results else None,

@@ -52,7 +52,7 @@ def _row(run: Run) -> list[str]:
     return [
         str(run.folder),
         str(config.get("name") or "–"),
-        str(config.get("seed_everything", "–")),
+        "–" if run.seed is None else str(run.seed),
         f"{_last(run, 'env_steps'):,.0f}",
         f"{value:.2f}" if (value := _last(run, "return_100")) is not None else "–",
         "–" if bound is None else "yes" if run.has_solved_checkpoint else "no",

@@ -72,6 +72,11 @@ class Run:
         return _read_yaml(_latest(self.log_folder, "config.yaml"))
 
     @property
+    def seed(self) -> Any:
+        """The seed with which the run began, as the command line saved it; None if it did not."""
+        return _read_yaml(_latest(self._first_log_folder, "config.yaml")).get("seed_everything")
+
+    @property
     def machine(self) -> dict[str, Any] | None:
         """The machine of the run, as the command line saved it."""
         path = _latest(self.log_folder, "machine.json")
@@ -187,7 +192,7 @@ def read_run(folder: str | Path) -> Run:
     if not paths:
         raise UnreadableRun(
             f"run {folder} holds no metrics.csv; train with pytorch_lightning.loggers.CSVLogger, or name the folder "
-            "that is its save_dir"
+            f"that is its save_dir; `lightning-a3c runs {folder}` lists the runs in a folder"
         )
     if len({path.parent.parent for path in paths if path.parent != folder}) > 1:
         raise UnreadableRun(f"run {folder} holds logs of several runs; name one: {', '.join(map(str, paths))}")
