@@ -228,18 +228,32 @@ def test_an_exception_in_training_ends_the_workers_and_leaves_a_checkpoint(tmp_p
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 7
 
 
+class WatchNorms(pl.Callback):
+    """Keeps the norms of the gradients that optimizers get."""
+
+    def __init__(self, order: float = 2.0) -> None:
+        self.order = order
+        self.norms: list[float] = []
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: A3CModule, *args: object) -> None:
+        self.norms.append(float(torch.cat([p.grad.flatten() for p in module.parameters()]).norm(self.order)))
+
+
 @pytest.mark.parametrize(("algorithm", "order"), [("norm", 2.0), ("value", float("inf"))])
 def test_gradients_are_clipped_as_the_trainer_says(algorithm: str, order: float, tmp_path: Path) -> None:
-    norms: list[float] = []
-
-    class Watch(pl.Callback):
-        def on_train_batch_end(self, trainer: pl.Trainer, module: A3CModule, *args: object) -> None:
-            norms.append(float(torch.cat([p.grad.flatten() for p in module.parameters()]).norm(order)))
-
+    watch = WatchNorms(order)
     clip = {"gradient_clip_val": 1e-3, "gradient_clip_algorithm": algorithm}
     stream = data()
-    trainer("data", tmp_path, Watch(), max_steps=3, **clip).fit(A3CModule.for_data(stream), datamodule=stream)
-    assert norms == pytest.approx([1e-3] * 3, rel=1e-3)
+    trainer("data", tmp_path, watch, max_steps=3, **clip).fit(A3CModule.for_data(stream), datamodule=stream)
+    assert watch.norms == pytest.approx([1e-3] * 3, rel=1e-3)
+
+
+def test_gradients_are_clipped_where_the_trainer_says_nothing_and_not_where_it_says_zero(tmp_path: Path) -> None:
+    for clip, is_clipped in (({}, True), ({"gradient_clip_val": 0.0}, False)):
+        watch, stream = WatchNorms(), data()
+        module = A3CModule.for_data(stream, value_weight=1e3)
+        trainer("data", tmp_path, watch, max_steps=3, **clip).fit(module, datamodule=stream)
+        assert [norm == pytest.approx(0.5, rel=1e-3) for norm in watch.norms] == [is_clipped] * 3
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, updates: set[int]) -> None:

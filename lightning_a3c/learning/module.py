@@ -58,9 +58,15 @@ _OF_POLICY_LAG = ("policy_kl", "importance_ratio", "clipped_ratios")  # NaN wher
 # made; it leaves a dict alone where a type says dict, and where it says Any only makes a Namespace of a spec.
 Spec = dict[str, dict[str, dict[str, Any] | list[dict[str, Any]] | Any] | Any]
 
+DEFAULT_CLIP = 0.5
+"""Largest norm of a gradient in data mode where `trainer.gradient_clip_val` is None; unclipped, a policy may collapse."""
+
 
 class A3CModule(pl.LightningModule):
     """Actor-critic learner for data-parallel and gradient-parallel training.
+
+    In data mode gradients are clipped to `trainer.gradient_clip_val`, or to the norm 0.5 where that is None; 0 clips
+    nothing. In gradient mode `GradientParallel` clips.
 
     >>> module = A3CModule(observation_shape=(4,), num_actions=2)
     >>> action = module.decode(module.act(module.encode([0.0, 0.0, 0.0, 0.0]))[0])
@@ -406,6 +412,7 @@ class A3CModule(pl.LightningModule):
                 parameter.grad = None  # the optimizer skips such a parameter and keeps its state
         else:
             self._skipped.accept()
+            gradient_clip_val = DEFAULT_CLIP if gradient_clip_val is None else gradient_clip_val
             if gradient_clip_val and gradient_clip_algorithm in (None, "norm"):
                 torch.nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)  # reuses the norm
             else:
