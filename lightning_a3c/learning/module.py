@@ -59,7 +59,7 @@ _OF_POLICY_LAG = ("policy_kl", "importance_ratio", "clipped_ratios")  # NaN wher
 Spec = dict[str, dict[str, dict[str, Any] | list[dict[str, Any]] | Any] | Any]
 
 DEFAULT_CLIP = 0.5
-"""Largest norm of a gradient in data mode where `trainer.gradient_clip_val` is None; unclipped, a policy may collapse."""
+"""Largest norm of a gradient in data mode where the trainer sets none; unclipped, a policy may collapse."""
 
 
 class A3CModule(pl.LightningModule):
