@@ -38,13 +38,16 @@ def test_task_of_pong_says_what_is_played():
     assert str(task) == (
         "env_id PongNoFrameskip-v4, observation_shape (4, 84, 84), observation_dtype uint8, num_actions 6, "
         "frame_skip 4, sticky_actions 0.0, clip_rewards True, episodic_life False, full_action_space False, "
-        "noop_max 30, fire_on_reset True, kwargs {}, observation_low 0.0, observation_high 255.0"
+        "noop_max 30, fire_on_reset True, observation_low 0.0, observation_high 255.0"
     )
 
 
 def test_environments_other_than_atari_skip_no_frames_and_clip_no_rewards():
     task = describe_task(EnvConfig(id="CartPole-v1"))
     assert (task.frame_skip, task.sticky_actions, task.clip_rewards) == (1, 0.0, False)
+    assert str(task) == (
+        "env_id CartPole-v1, observation_shape (4,), observation_dtype float32, num_actions 2, clip_rewards False"
+    )
 
 
 @pytest.mark.parametrize(("env_id", "clip"), [("CartPole-v1", True), ("PongNoFrameskip-v4", False)])

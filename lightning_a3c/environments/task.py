@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -44,8 +45,16 @@ from lightning_a3c.environments.spaces import UnsupportedSpace, action_family
 from lightning_a3c.environments.vector_entry_point import require_vector_entry_point
 
 NOT_KEPT = "not kept: "  # begins the text that replaces a value which checkpoints cannot hold
-SPACES = ("observation_space", "action_space")
+_SPACES = ("observation_space", "action_space")
 """Fields of a task that the others describe too, in shorter form; not printed."""
+_OUTSIDE_ATARI = {  # what the fields of Atari games are elsewhere
+    "frame_skip": 1,
+    "sticky_actions": 0.0,
+    "episodic_life": False,
+    "full_action_space": False,
+    "noop_max": 0,
+    "fire_on_reset": False,
+}
 _WIDEST_BOUND = 65_535  # environments write wider bounds for "any value"
 
 
@@ -79,8 +88,7 @@ class Task:
     action_space: dict[str, Any] | None = None  # of `plain_space`; None: num_actions discrete ones from 0
 
     def __str__(self) -> str:
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in SPACES}
-        return ", ".join(f"{name} {value}" for name, value in values.items() if value not in (None, (), []))
+        return in_words({f.name: getattr(self, f.name) for f in fields(self)})
 
     def to_dict(self) -> dict[str, Any]:
         """The fields for a file: lists instead of tuples, and text instead of values that are not plain."""
@@ -91,6 +99,15 @@ class Task:
             "kwargs": _plain_values(self.kwargs),
             "wrappers": _plain_values(self.wrappers),
         }
+
+
+def in_words(task: Mapping[str, Any]) -> str:
+    """The fields of a task that say something; those of Atari games only where one is played."""
+    is_game = any(task.get(name, value) != value for name, value in _OUTSIDE_ATARI.items())
+    hidden = {*_SPACES, *(() if is_game else _OUTSIDE_ATARI)}
+    return ", ".join(
+        f"{name} {value}" for name, value in task.items() if name not in hidden and value not in (None, (), [], {})
+    )
 
 
 def describe_task(config: EnvConfig) -> Task:

@@ -17,7 +17,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from lightning_a3c.environments.encoding import TaskEncoding
-from lightning_a3c.environments.task import SPACES
+from lightning_a3c.environments.task import in_words
 from lightning_a3c.learning.agents import (
     AgentOptions,
     build_agent,
@@ -348,10 +348,7 @@ class A3CModule(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         if self.hparams["task"]:
-            values = self.hparams["task"].items()
-            rank_zero_info(
-                "Playing " + ", ".join(f"{k} {v}" for k, v in values if v not in (None, []) and k not in SPACES)
-            )
+            rank_zero_info(f"Playing {in_words(self.hparams['task'])}")
 
     def on_train_start(self) -> None:
         self.progress.start()
