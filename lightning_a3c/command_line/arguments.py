@@ -90,7 +90,7 @@ def with_config_of_run(args: Sequence[str]) -> list[str]:
     path = newest_checkpoint(names[-1], Path(ROOT)) if names[-1] in ("last", "best") else Path(names[-1])
     run = run_folder_of(path) if path is not None and path.is_file() else None
     found = run.glob("csv/version_*/config.yaml") if run is not None else ()
-    config = newest(path for path in found if _OF_EVALUATIONS.isdisjoint(_content(path)))
+    config = newest(path for path in found if _OF_EVALUATIONS.isdisjoint(content_of(path)))
     return [*args] if config is None else [args[0], f"--config={config}", *args[1:]]
 
 
@@ -104,11 +104,11 @@ def names_a_model(args: Sequence[str]) -> bool:
     """Whether `args` or the configuration files in them name the module's class, instead of options for it only."""
     return bool(values_of(args, "--model", "--model.class_path")) or any(
         (isinstance(model, Mapping) and "class_path" in model) or (isinstance(model, str) and not Path(model).exists())
-        for model in (_content(path).get("model") for path in config_files(args))
+        for model in (content_of(path).get("model") for path in config_files(args))
     )
 
 
-def _content(path: Path) -> Mapping[str, Any]:
+def content_of(path: Path) -> Mapping[str, Any]:
     """The options in a file; empty if it is unreadable, which the parser reports."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))

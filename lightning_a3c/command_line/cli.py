@@ -13,12 +13,15 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
 from lightning_a3c.command_line.arguments import (
+    CONFIG_FLAGS,
     name_from_configs,
     names_a_model,
+    values_of,
     with_config_of_run,
     with_paths_of_configs,
 )
 from lightning_a3c.command_line.default_outputs import default_outputs, open_run_folder, resolve_checkpoint
+from lightning_a3c.command_line.family_config import AUTO, environment_of, family_config, with_family_config
 from lightning_a3c.command_line.parser import (
     LINKED,
     OneLineLightningParser,
@@ -54,6 +57,11 @@ class A3CCLI(LightningCLI):
     ) -> None:
         args = options.get("args")
         words = None if isinstance(args, Mapping) else sys.argv[1:] if args is None else args
+        self._family: str | None = None  # the configuration that `auto` stands for
+        if words is not None and AUTO in values_of(words, *CONFIG_FLAGS):
+            with errors_in_one_line():
+                self._family = family_config(environment_of(with_paths_of_configs(words)))
+            words = with_family_config(words, self._family)
         self._args = None if words is None else with_config_of_run(with_paths_of_configs(words))
         self.run_folder: RunFolder | Path | None = None
         """The folder of the run, or that of the run whose checkpoint is evaluated."""
@@ -106,7 +114,15 @@ class A3CCLI(LightningCLI):
         if config.get("ckpt_path") not in (None, "last", "best", "hpc", "registry"):
             with errors_in_one_line():
                 require_checkpoint(config["ckpt_path"])
-        config["name"] = config["name"] or name_from_configs(self._args or ()) or _name_of_environment(config["data"])
+        configs = None if self._family else name_from_configs(self._args or ())
+        config["name"] = config["name"] or configs or _name_of_environment(config["data"])
+        self._tell_of_family(config)
+
+    def _tell_of_family(self, config: Any) -> None:
+        if self._family:
+            rank_zero_info(f"--config auto takes {self._family}, for environments like {config['data']['env']['id']}")
+        elif self.config.get("subcommand") == "fit" and self._args and not values_of(self._args, *CONFIG_FLAGS):
+            rank_zero_info("No configuration is named; --config auto takes values for environments of this kind")
 
     def _parse_ckpt_path(self) -> None:
         """Leave the configuration of `fit` in force, where Lightning lets the checkpoint's hyper-parameters win."""
