@@ -117,8 +117,8 @@ def train_and_test(planned: Planned, runs: Path, episodes: int, options: Sequenc
 
 def backend(log: str, part: str) -> str:
     """What stepped the environments in training, as a run's log tells."""
-    if found := re.search(r"with (EnvPool [\d.]+\d)", log):
-        return found[1]
+    if found := re.search(r"with (EnvPool [\d.]+\d|the vector environment)", log):
+        return found[1] if found[1].startswith("EnvPool") else "Gymnasium, vector environment"
     return "ALE" if part.startswith("atari/") else "Gymnasium"
 
 

@@ -212,8 +212,10 @@ class BoxSpec:
         """The means that a network's outputs for them stand for; both float [B, d]."""
         if not self.bounds_mean:
             return outputs
-        is_bounded = torch.tensor(self._is_bounded, device=outputs.device)
-        return torch.where(is_bounded, outputs.tanh(), outputs)
+        is_bounded = self._is_bounded
+        if all(is_bounded):
+            return outputs.tanh()
+        return torch.where(torch.tensor(is_bounded, device=outputs.device), outputs.tanh(), outputs)
 
     def sample(self, parameters: Tensor, generator: torch.Generator | None = None) -> Tensor:
         mean, log_std = parameters.chunk(2, dim=1)
