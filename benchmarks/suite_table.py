@@ -176,7 +176,7 @@ def figure(results: Iterable[Result]) -> Figure:
             axis.plot(run.env_steps / 1e6, run.returns.mean(), "o", color=colour, markersize=4)
         if bar := BARS.get(part):
             axis.axhline(bar.score, color="C3", linestyle="--", linewidth=1)
-            axis.annotate(bar.source, (0.02, bar.score), ("axes fraction", "data"), fontsize=6, va="bottom")
+            axis.annotate(bar.source, (0.02, bar.score), xycoords=("axes fraction", "data"), fontsize=6, va="bottom")
         axis.set_title(part, fontsize=9)
         axis.set_xlabel("million env steps", fontsize=8)
         axis.tick_params(labelsize=7)
