@@ -20,6 +20,7 @@ import argparse
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -161,6 +162,7 @@ def main() -> None:
         "--options", nargs=argparse.REMAINDER, default=[], help="further options of `fit`, last: --options --data.…"
     )
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that it takes its run along
     try:
         chosen = parts(options.parts)
     except ValueError as error:
