@@ -212,7 +212,7 @@ class RayBackend:
         self._cluster.require_head()
         for actor in self._actors:
             if not actor.exists and actor.start_at <= time.monotonic():
-                self._calls[actor.create()] = actor
+                self._calls[actor.create(self._cluster.nodes())] = actor
             self._call(actor)
         if not self._calls:
             time.sleep(timeout)
@@ -304,17 +304,16 @@ class RayBackend:
     def _fail(self, actor: RemotePool, reason: str) -> None:
         """End the actor and schedule its replacement, or give up."""
         failure = Failure(time.monotonic(), actor.index, f"{actor.name} {reason}")
-        node = actor.node
+        lost_node = self._cluster.lost(actor.node) if actor.node else self._cluster.lost(*actor.nodes)
         self._calls = {call: other for call, other in self._calls.items() if other is not actor}
         actor.end()
-        is_node_lost = bool(node) and not self._cluster.is_alive(node)
         if self._is_synchronous:
             raise WorkerError(
                 f"{failure.reason}\nWith data.synchronous a replacement would change the result, so the run ends; resume "
                 "from the last checkpoint"
             )
         delay: float | None = self._failures.supervision.first_delay
-        if is_node_lost:
+        if lost_node:
             self._lost_nodes += 1
         else:
             delay = self._failures.record(failure)
@@ -324,8 +323,7 @@ class RayBackend:
                 f"({self._failures.supervision.max_restarts} in {self._failures.supervision.window:g} s); "
                 f"the last failures:\n{self._failures.summary()}"
             )
-        lost = ", with its node" if is_node_lost else ""
-        _log.warning("%s%s\nReplacing it in %g s", failure.reason, lost, delay)
+        _log.warning("%s%s\nReplacing it in %g s", failure.reason, ", with its node" if lost_node else "", delay)
         actor.start_at = failure.time + delay
 
 

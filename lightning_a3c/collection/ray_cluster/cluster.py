@@ -23,9 +23,11 @@ from lightning_a3c.system.machine import usable_cores
 _LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # 0: Ray uses the loopback device alone; read when it is imported
 _USAGE = "RAY_USAGE_STATS_ENABLED"
 _TRIAL = "import ray, sys; ray.init(address=sys.argv[1], logging_level='ERROR', log_to_driver=False)"
+_RECENT_SECONDS = 60.0  # for which an answer counts
 _HEAD_SECONDS = 5.0  # between two looks at the head
 _ANSWER_SECONDS = 2.0  # for one of them
 
+_answered_at: dict[str, float] = {}  # clusters that were found to answer
 _lock = threading.Lock()
 _users = 0  # connections of this process; Ray has one for all
 _is_ours = False  # whether this module made it
@@ -80,23 +82,23 @@ class ClusterConnection:
                 f"({self._patience:g} s)"
             )
 
-    def is_alive(self, node: str) -> bool:
-        """Whether the node with this id is part of the cluster.
+    def nodes(self) -> set[str]:
+        """The ids of the nodes; empty if the head does not answer."""
+        return set(self._daemons())
+
+    def lost(self, *nodes: str) -> bool:
+        """Whether one of these nodes is no longer part of the cluster.
 
         Raises:
-            ClusterLost: the node of this process is not, so it can start no actor any more.
+            ClusterLost: the node of this process is not, so no actor can be created any more.
         """
-        import ray
-
-        if not answers(self._head, _ANSWER_SECONDS):
-            return True  # unknown
-        nodes = {each["NodeID"]: each for each in ray.nodes() if each["Alive"]}
-        if self._node not in nodes:
+        daemons = self._daemons()
+        if not daemons:
+            return False  # unknown
+        if self._node not in daemons:
             raise ClusterLost("Ray's daemon on the learner's machine ended, and with it this run's place in the cluster")
-        if node not in nodes:
-            return False
-        daemon = f"{nodes[node]['NodeManagerAddress']}:{nodes[node]['NodeManagerPort']}"
-        return answers(daemon, _ANSWER_SECONDS)  # the head notices later
+        # the head notices later than we that a daemon is gone
+        return any(node not in daemons or not answers(daemons[node], _ANSWER_SECONDS) for node in nodes)
 
     def room(self) -> str:
         """The free CPUs of the cluster, as text."""
@@ -106,6 +108,15 @@ class ClusterConnection:
             return "its head does not answer"
         free, total = ray.available_resources().get("CPU", 0), ray.cluster_resources().get("CPU", 0)
         return f"{free:g} of the cluster's {total:g} are free"
+
+    def _daemons(self) -> dict[str, str]:
+        """The address of Ray's daemon on each node, by the node's id."""
+        import ray
+
+        if not answers(self._head, _ANSWER_SECONDS):
+            return {}
+        alive = (each for each in ray.nodes() if each["Alive"])
+        return {each["NodeID"]: f"{each['NodeManagerAddress']}:{each['NodeManagerPort']}" for each in alive}
 
     def close(self) -> None:
         """Disconnect; ends a cluster that was started here."""
@@ -135,7 +146,7 @@ def require_answer(collectors: RayCollectors) -> None:
     Another process tries it: where nobody answers, Ray waits for minutes, deaf to signals, and then ends the process.
     """
     address = collectors.cluster_address
-    if address == LOCAL:
+    if address == LOCAL or time.monotonic() - _answered_at.get(address, -_RECENT_SECONDS) < _RECENT_SECONDS:
         return
     where = f"data.collectors.address {address}"
     timeout = collectors.connect_timeout
@@ -158,6 +169,7 @@ def require_answer(collectors: RayCollectors) -> None:
         reason = [line.strip() for line in errors.splitlines() if line.strip()]
         first = next((n for n, line in enumerate(reason) if "Error: " in line and not line.startswith("File")), -1)
         raise WorkerError(f"{where} cannot be joined: {' '.join(reason[first:])}")
+    _answered_at[address] = time.monotonic()
 
 
 def _connect(address: str, collectors: RayCollectors, num_workers: int) -> None:

@@ -84,6 +84,7 @@ class RemotePool:
         self.created_at = 0.0
         self.heard_at = 0.0  # when it last answered
         self.node = ""  # id of the node it runs on, once it does
+        self.nodes: set[str] = set()  # ids of those it could be placed on
         self.is_open = False  # its pool runs
         self.is_late = False  # that it waits for room was told
         self.owed = 0  # calls of `take` under way
@@ -103,8 +104,9 @@ class RemotePool:
     def exists(self) -> bool:
         return self._actor is not None
 
-    def create(self) -> ray.ObjectRef[Any]:
-        """Ask Ray for room for the actor; the result tells the node's id and `Versions` once it runs."""
+    def create(self, nodes: set[str]) -> ray.ObjectRef[Any]:
+        """Ask Ray for room for the actor on `nodes`; the result tells the node's id and `Versions` once it runs."""
+        self.nodes = nodes
         self._actor = _make_actor_class().options(num_cpus=self._cpus, scheduling_strategy="SPREAD").remote()
         self.created_at = time.monotonic()
         self.is_late = False
