@@ -1,7 +1,7 @@
 """Ray clusters of several nodes on this machine, for tests: `python -m tests.ray_nodes CPUS CPUS …` runs one.
 
-It writes the address. Then each line that it reads is a command: `add CPUS`, or `kill NUMBER` with the node's number from
-0, which is that of the head.
+It writes the address. Then each line that it reads is a command: `add CPUS`, or `kill NUMBER` with the number of a
+node; 0 is the head.
 """
 
 import os

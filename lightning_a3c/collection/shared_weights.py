@@ -263,9 +263,7 @@ def arrays_of(net: nn.Module, like: nn.Module) -> list[np.ndarray]:
     """
     templates = _tensors(like)
     tensors = _tensors_like(net, [template.shape for template in templates])
-    return [
-        _as_array(own.detach().to("cpu", template.dtype)) for own, template in zip(tensors, templates, strict=True)
-    ]
+    return [_as_array(own.detach().to("cpu", template.dtype)) for own, template in zip(tensors, templates, strict=True)]
 
 
 def trained_in(net: nn.Module) -> list[bool]:

@@ -128,8 +128,8 @@ class CollectorDataset(IterableDataset[Batch]):
             self._states = states[own * rank : own * (rank + 1)]
         elif self.config.collectors is not None:
             raise ValueError(
-                f"the checkpoint has {theirs[0]} collectors × {theirs[1]} environments, this run {ours[0]} × {ours[1]}: "
-                "on Ray a run in lock step goes on with as many, on any number of actors; set data.num_workers to "
+                f"the checkpoint has {theirs[0]} collectors × {theirs[1]} environments, this run "
+                f"{ours[0]} × {ours[1]}: on Ray a run in lock step goes on with as many, on any number of actors; set data.num_workers to "
                 f"{theirs[0] // learners} and env.num_envs to {theirs[1]}"
             )
         else:

@@ -284,7 +284,9 @@ class CollectorDataModule(pl.LightningDataModule):
         if not self.num_workers:
             return float(math.ceil(window / self.messages_per_batch))
         bound = (self.slots_per_worker + window) * self.num_workers / self.messages_per_batch
-        return bound if self.collectors is None else bound + self.collectors.messages_under_way / self.messages_per_batch
+        return (
+            bound if self.collectors is None else bound + self.collectors.messages_under_way / self.messages_per_batch
+        )
 
     @property
     def num_predict_observations(self) -> int:

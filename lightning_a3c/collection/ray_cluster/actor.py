@@ -1,9 +1,8 @@
-"""What runs in an actor: today's pool of worker processes, fed by calls instead of by a learner. Does not import Ray."""
+"""What runs in an actor: a pool of worker processes, fed by calls instead of by a learner. Does not import Ray."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 

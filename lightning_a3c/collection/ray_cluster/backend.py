@@ -101,6 +101,7 @@ class RayBackend:
         return self._failures.total + self._lost_nodes + sum(actor.restarts for actor in self._actors)
 
     def publish(self, net: nn.Module) -> int:
+        self._cluster.require_alive()
         self._version += 1
         weights = Weights(arrays_of(net, self._job.net), trained_in(net), self._version)
         self._weights = ray.put(weights)
@@ -156,15 +157,19 @@ class RayBackend:
             return
         self._is_closed = True
         atexit.unregister(self.close)
+        if not self._cluster.is_lost:  # otherwise Ray would end this process
+            self._end_actors()
+        self._calls.clear()
+        self._arrivals.clear()
+        self._cluster.close()
+
+    def _end_actors(self) -> None:
         endings = [ending for actor in self._actors if (ending := actor.ask_to_close()) is not None]
         if endings:
             with suppress(RayError):
                 ray.wait(endings, num_returns=len(endings), timeout=_STOP_SECONDS, fetch_local=False)
         for actor in self._actors:
             actor.end()
-        self._calls.clear()
-        self._arrivals.clear()
-        self._cluster.close()
 
     def _fill_as_they_come(self, batch: Message, count: int, wait: Callable[[], None]) -> None:
         filled = 0
@@ -209,7 +214,7 @@ class RayBackend:
 
     def _advance(self, timeout: float) -> None:
         """Make the calls that are due and read one answer, waiting for it for `timeout` seconds."""
-        self._cluster.require_head()
+        self._cluster.require_alive()
         for actor in self._actors:
             if not actor.exists and actor.start_at <= time.monotonic():
                 self._calls[actor.create(self._cluster.nodes())] = actor
@@ -309,8 +314,9 @@ class RayBackend:
         actor.end()
         if self._is_synchronous:
             raise WorkerError(
-                f"{failure.reason}\nWith data.synchronous a replacement would change the result, so the run ends; resume "
-                "from the last checkpoint"
+                f"{failure.reason}\n"
+                "With data.synchronous a replacement would change the result, so the run ends; resume from the last "
+                "checkpoint"
             )
         delay: float | None = self._failures.supervision.first_delay
         if lost_node:

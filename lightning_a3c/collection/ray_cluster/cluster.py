@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -17,14 +18,14 @@ from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 
 from lightning_a3c.collection.processes.fork_server import STOP_SIGNALS
 from lightning_a3c.collection.processes.pool import WorkerError
-from lightning_a3c.collection.ray_cluster.config import LOCAL, RayCollectors, answers, is_loopback
+from lightning_a3c.collection.ray_cluster.config import LOCAL, RayCollectors, answers, connect, is_loopback
 from lightning_a3c.system.machine import usable_cores
 
 _LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # 0: Ray uses the loopback device alone; read when it is imported
 _USAGE = "RAY_USAGE_STATS_ENABLED"
 _TRIAL = "import ray, sys; ray.init(address=sys.argv[1], logging_level='ERROR', log_to_driver=False)"
 _RECENT_SECONDS = 60.0  # for which an answer counts
-_HEAD_SECONDS = 5.0  # between two looks at the head
+_RETRY_SECONDS = 1.0  # between two attempts to reach a head that does not answer
 _ANSWER_SECONDS = 2.0  # for one of them
 
 _answered_at: dict[str, float] = {}  # clusters that were found to answer
@@ -52,7 +53,7 @@ class ClusterConnection:
 
     def __init__(self, collectors: RayCollectors, num_workers: int) -> None:
         global _users, _is_ours
-        self._patience = collectors.connect_timeout
+        self.is_lost = False
         address = collectors.cluster_address
         import_ray(collectors)
         import ray
@@ -63,23 +64,24 @@ class ClusterConnection:
                 _is_ours = True
             _users += 1
             self._is_open = True
-        self._head = ray.get_runtime_context().gcs_address
-        self._node = ray.get_runtime_context().get_node_id()
-        self._looked_at = self._answered_at = time.monotonic()
+        context = ray.get_runtime_context()
+        self._node = context.get_node_id()
+        self._head = _Lifeline(context.gcs_address, 0.0 if address == LOCAL else collectors.connect_timeout)
+        self._daemon = _Lifeline(self._daemons()[self._node], 0.0)
 
-    def require_head(self) -> None:
-        """Raise `ClusterLost` if the head has not answered for `connect_timeout`. Ray would end the process later."""
-        now = time.monotonic()
-        if now - self._looked_at < _HEAD_SECONDS:
-            return
-        was_suspended = now - self._looked_at > self._patience
-        self._looked_at = now
-        if answers(self._head, _ANSWER_SECONDS) or was_suspended:
-            self._answered_at = now
-        elif now - self._answered_at > self._patience:
+    def require_alive(self) -> None:
+        """Raise `ClusterLost` if the head or this machine's daemon is gone: on its next use of them, or after a minute,
+        Ray would end this process, without a checkpoint."""
+        if self._daemon.silence is not None:
+            self.is_lost = True
             raise ClusterLost(
-                f"the head of the Ray cluster ({self._head}) has not answered for data.collectors.connect_timeout "
-                f"({self._patience:g} s)"
+                "Ray's daemon on the learner's machine ended, and with it this run's place in the cluster"
+            )
+        if (silence := self._head.silence) is not None:
+            self.is_lost = True
+            raise ClusterLost(
+                f"the head of the Ray cluster, {self._head.address}, does not answer: for {silence:.0f} s, with a "
+                f"patience of {self._head.patience:g} s (data.collectors.connect_timeout, 0 for a cluster of this run)"
             )
 
     def nodes(self) -> set[str]:
@@ -95,8 +97,7 @@ class ClusterConnection:
         daemons = self._daemons()
         if not daemons:
             return False  # unknown
-        if self._node not in daemons:
-            raise ClusterLost("Ray's daemon on the learner's machine ended, and with it this run's place in the cluster")
+        self.require_alive()
         # the head notices later than we that a daemon is gone
         return any(node not in daemons or not answers(daemons[node], _ANSWER_SECONDS) for node in nodes)
 
@@ -104,7 +105,7 @@ class ClusterConnection:
         """The free CPUs of the cluster, as text."""
         import ray
 
-        if not answers(self._head, _ANSWER_SECONDS):
+        if not answers(self._head.address, _ANSWER_SECONDS):
             return "its head does not answer"
         free, total = ray.available_resources().get("CPU", 0), ray.cluster_resources().get("CPU", 0)
         return f"{free:g} of the cluster's {total:g} are free"
@@ -113,7 +114,7 @@ class ClusterConnection:
         """The address of Ray's daemon on each node, by the node's id."""
         import ray
 
-        if not answers(self._head, _ANSWER_SECONDS):
+        if not answers(self._head.address, _ANSWER_SECONDS):
             return {}
         alive = (each for each in ray.nodes() if each["Alive"])
         return {each["NodeID"]: f"{each['NodeManagerAddress']}:{each['NodeManagerPort']}" for each in alive}
@@ -126,12 +127,61 @@ class ClusterConnection:
                 return
             self._is_open = False
             _users -= 1
+            self._head.close()
+            self._daemon.close()
             if _users or not _is_ours:
                 return
             import ray
 
             _is_ours = False
             ray.shutdown()
+
+
+class _Lifeline:
+    """A connection that says nothing, and closes when the process at its other end dies.
+
+    Looking at it takes a microsecond. Ray closes connections that say nothing after some seconds; it is then renewed.
+
+    Args:
+        address: `host:port`.
+        patience: seconds for which nobody need answer there.
+    """
+
+    def __init__(self, address: str, patience: float) -> None:
+        self.address = address
+        self.patience = patience
+        self._connection: socket.socket | None = None
+        self._tried_at = self._answered_at = time.monotonic()
+
+    @property
+    def silence(self) -> float | None:
+        """Seconds for which nobody has answered; None while that is within the patience."""
+        now = time.monotonic()
+        if self._connection is not None:
+            try:
+                if self._connection.recv(4096):  # Ray's greeting
+                    return None
+            except BlockingIOError:
+                return None
+            except OSError:
+                pass
+            self.close()
+            self._answered_at = now
+        elif now - self._tried_at < min(_RETRY_SECONDS, self.patience):
+            return None
+        self._tried_at = now
+        try:
+            self._connection = connect(self.address, _ANSWER_SECONDS)
+        except OSError:
+            silence = now - self._answered_at
+            return silence if silence >= self.patience else None
+        self._connection.setblocking(False)
+        return None
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
 
 def import_ray(collectors: RayCollectors) -> None:
@@ -176,6 +226,12 @@ def _connect(address: str, collectors: RayCollectors, num_workers: int) -> None:
     import ray
 
     require_answer(collectors)
+    is_open_to_network = not is_loopback(f"{ray.util.get_node_ip_address()}:0")
+    if is_open_to_network and address != LOCAL and is_loopback(address):
+        raise WorkerError(
+            f"data.collectors.address {address} is a loopback address, and Ray was imported without {_LOOPBACK}=0, so it "
+            "would look elsewhere; set that variable before the import, or give another address"
+        )
     options: dict[str, Any] = {"logging_level": logging.ERROR}
     if address == LOCAL:
         needed = collectors.actors * collectors.cpus(num_workers)
@@ -187,7 +243,7 @@ def _connect(address: str, collectors: RayCollectors, num_workers: int) -> None:
             raise WorkerError(f"Ray cannot be started: {' '.join(str(error).split())}") from error
     if address == LOCAL:
         rank_zero_info("Ray: started a cluster on this machine for this run; data.collectors.address names another")
-        if not ray.util.get_node_ip_address().startswith("127."):
+        if is_open_to_network:
             rank_zero_warn(
                 "Ray was imported before training began, so the cluster's ports can be reached from the network; set "
                 f"{_LOOPBACK}=0 before the import"

@@ -57,7 +57,9 @@ class RayCollectors:
             if not 0 < number < float("inf"):
                 raise ValueError(f"data.collectors.{name} must be > 0 and finite, got {number}")
         if cpus_per_actor is not None and cpus_per_actor > 1 and cpus_per_actor != int(cpus_per_actor):
-            raise ValueError(f"data.collectors.cpus_per_actor above 1 must be whole, as Ray counts, got {cpus_per_actor}")
+            raise ValueError(
+                f"data.collectors.cpus_per_actor above 1 must be whole, as Ray counts, got {cpus_per_actor}"
+            )
         _require_address(address)
         found = find_spec("ray")
         if found is None or found.origin is None:  # not even where a folder of that name lies about
@@ -138,9 +140,14 @@ def _require_address(address: str | None) -> None:
 
 def answers(address: str, timeout: float) -> bool:
     """Whether something listens at `host:port`."""
-    host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout).close()
+        connect(address, timeout).close()
     except OSError:
         return False
     return True
+
+
+def connect(address: str, timeout: float) -> socket.socket:
+    """A connection to `host:port`."""
+    host, _, port = address.rpartition(":")
+    return socket.create_connection((host.strip("[]"), int(port)), timeout)
