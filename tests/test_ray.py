@@ -20,7 +20,7 @@ from lightning_a3c import A3CModule, EnvConfig, GradientParallel, RayCollectors,
 from lightning_a3c.collection.processes.pool import WorkerError
 from lightning_a3c.collection.ray_cluster.cluster import ClusterConnection, require_answer
 from lightning_a3c.collection.ray_cluster.config import is_loopback
-from lightning_a3c.rl.types import Batch, map_tensors
+from lightning_a3c.rl.types import Batch
 from tests.command_line import lightning_a3c
 from tests.ray_nodes import Nodes
 from tests.scripted import SeededLengthEnv
@@ -59,7 +59,7 @@ def batches(count: int, collectors: RayCollectors | None, state: Any = None, **c
     """The first batches of a lock-step run whose network changes after each, and the state after half of them."""
     mode, module = changes.pop("mode", "data"), changes.pop("module", {})
     torch.manual_seed(0)
-    settings = data(**({"synchronous": True, "num_workers": 2, "collectors": collectors} | changes))
+    settings = data(**({"synchronous": True, "updates_per_epoch": 20, "collectors": collectors} | changes))
     agent = A3CModule.for_data(settings, mode=mode, **module)
     send = GradientParallel().make_payload(agent) if mode == "gradient" else None
     stream = settings.dataset(agent.net, make_payload=send)
@@ -80,15 +80,15 @@ def batches(count: int, collectors: RayCollectors | None, state: Any = None, **c
     raise AssertionError("the epoch is too short")
 
 
-def equal(ones: list[Batch], others: list[Batch]) -> bool:
-    same: list[bool] = []
-
-    def compare(one: torch.Tensor, other: torch.Tensor) -> None:
-        same.append(torch.equal(one, other))
-
-    for one, other in zip(ones, others, strict=True):
-        map_tensors(compare, one, other)
-    return all(same)
+def differing(ones: list[Batch], others: list[Batch]) -> list[str]:
+    """The fields that differ; versions count from 1 in each start of the collectors."""
+    return [
+        f"{name} of batch {number}"
+        for number, (one, other) in enumerate(zip(ones, others, strict=True))
+        for part, same in ((one.payload, other.payload), (one.stats, other.stats))
+        for name, mine, theirs in zip(part._fields, part, same, strict=True)
+        if name != "policy_version" and not torch.equal(mine.nan_to_num(7), theirs.nan_to_num(7))
+    ]
 
 
 MEMORY = {"class_path": "lightning_a3c.RecurrentNetwork", "init_args": {"hidden_size": 8}}
@@ -99,7 +99,7 @@ MEMORY = {"class_path": "lightning_a3c.RecurrentNetwork", "init_args": {"hidden_
     [
         {"module": {"normalize_observations": True, "normalize_rewards": True}, "batch_size": 64},
         {
-            "env": EnvConfig("tests.scripted:Masked-v0", num_envs=4, action_mask="action_mask"),
+            "env": EnvConfig("tests.scripted:Masked-v0", num_envs=4, action_mask="info"),
             "mode": "gradient",
             "worker_precision": "bf16-true",
             "module": {"network": MEMORY},
@@ -112,9 +112,9 @@ def test_lock_step_on_ray_equals_the_local_pool_and_resumes_on_another_number_of
 ) -> None:
     local, _ = batches(6, None, **options)
     remote, half = batches(6, joined(), **options)
-    assert equal(local, remote)
+    assert not differing(local, remote)
     resumed, _ = batches(3, joined(actors=1), half, **options)
-    assert equal(remote[3:], resumed)
+    assert not differing(remote[3:], resumed)
     with pytest.raises(ValueError, match=r"has 2 collectors × 4 .*, this run 4 × 4: .* set data.num_workers to 2"):
         batches(3, joined(), half, **(options | {"num_workers": 4, "batch_size": 64}))
 
@@ -161,7 +161,8 @@ def test_a_lost_worker_and_a_lost_actor_are_replaced_while_the_others_go_on(
         while len(actors()) < 2:
             next(running)
         assert other in actors()
-    assert not actors()
+    psutil.wait_procs(left := actors(), timeout=10)
+    assert not any(actor.is_running() for actor in left)
 
 
 def test_an_actor_that_finds_no_room_is_waited_for_within_a_bound(joined: Callable[..., RayCollectors]) -> None:
@@ -185,7 +186,8 @@ def test_other_versions_on_a_node_are_refused_with_both(
 
 
 def test_an_error_that_workers_repeat_ends_the_run_with_its_traceback(joined: Callable[..., RayCollectors]) -> None:
-    settings = {"env": EnvConfig("tests.scripted:Failing-v0"), "supervision": Supervision(max_restarts=0)}
+    settings = {"env": EnvConfig("tests.scripted:Failing-v0", num_envs=4), "updates_per_epoch": 10**9}
+    settings["supervision"] = Supervision(max_restarts=0)
     with closing(dataset(collectors=joined(actors=1), **settings)) as stream, pytest.raises(WorkerError) as ended:
         for _ in stream:
             pass

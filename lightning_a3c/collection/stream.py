@@ -129,8 +129,8 @@ class CollectorDataset(IterableDataset[Batch]):
         elif self.config.collectors is not None:
             raise ValueError(
                 f"the checkpoint has {theirs[0]} collectors × {theirs[1]} environments, this run "
-                f"{ours[0]} × {ours[1]}: on Ray a run in lock step goes on with as many, on any number of actors; set data.num_workers to "
-                f"{theirs[0] // learners} and env.num_envs to {theirs[1]}"
+                f"{ours[0]} × {ours[1]}: on Ray a run in lock step goes on with as many, on any number of actors; set "
+                f"data.num_workers to {theirs[0] // learners} and env.num_envs to {theirs[1]}"
             )
         else:
             rank_zero_warn(

@@ -229,8 +229,8 @@ def _connect(address: str, collectors: RayCollectors, num_workers: int) -> None:
     is_open_to_network = not is_loopback(f"{ray.util.get_node_ip_address()}:0")
     if is_open_to_network and address != LOCAL and is_loopback(address):
         raise WorkerError(
-            f"data.collectors.address {address} is a loopback address, and Ray was imported without {_LOOPBACK}=0, so it "
-            "would look elsewhere; set that variable before the import, or give another address"
+            f"data.collectors.address {address} is a loopback address, and Ray was imported without {_LOOPBACK}=0, so "
+            "it would look elsewhere; set that variable before the import, or give another address"
         )
     options: dict[str, Any] = {"logging_level": logging.ERROR}
     if address == LOCAL:
