@@ -38,8 +38,8 @@ class Share(NamedTuple):
 class Answer(NamedTuple):
     """The messages of one call."""
 
-    arrays: list[np.ndarray]  # the fields of `count` messages, concatenated one by one, in order
-    count: int
+    arrays: list[np.ndarray]  # the fields of the messages, concatenated one by one, in order
+    messages: int
     restarts: int  # of the pool's workers so far
 
 

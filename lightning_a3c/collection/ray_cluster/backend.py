@@ -178,11 +178,11 @@ class RayBackend:
                 wait()
                 continue
             answer = self._arrivals[0].answer
-            number = min(count - filled, answer.count - self._used)
+            number = min(count - filled, answer.messages - self._used)
             self._copy(answer, self._used, batch, filled, number)
             filled += number
             self._used += number
-            if self._used == answer.count:
+            if self._used == answer.messages:
                 self._arrivals.popleft()
                 self._used = 0
 

@@ -258,15 +258,13 @@ def _connect(address: str, collectors: RayCollectors, num_workers: int) -> None:
 def _environment_for(address: str) -> Iterator[None]:
     """The variables that Ray reads when it is imported and when it starts processes."""
     own = {_USAGE: "0", _LOOPBACK: "0"} if is_loopback(address) else {}
-    before = {name: os.environ.get(name) for name in own}
-    for name, value in own.items():
-        os.environ.setdefault(name, value)
+    added = own.keys() - os.environ.keys()
+    os.environ.update({name: own[name] for name in added})
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
+        for name in added:
+            os.environ.pop(name, None)
 
 
 @contextmanager

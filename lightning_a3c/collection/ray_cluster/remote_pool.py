@@ -57,17 +57,17 @@ def _make_actor_class() -> Any:
         def state_dict(self) -> Any:
             return self.pool.state_dict()
 
-        @ray.method(concurrency_group="watch")
+        @ray.method(concurrency_group="watch")  # type: ignore[untyped-decorator]
         def ping(self) -> None:
             pass
 
-        @ray.method(concurrency_group="watch")
+        @ray.method(concurrency_group="watch")  # type: ignore[untyped-decorator]
         def close(self) -> None:
             if hasattr(self, "pool"):
                 self.pool.close()
 
     options = {"max_restarts": 0, "max_task_retries": 0, "concurrency_groups": {"watch": 1}}
-    return ray.remote(**options)(Collectors)  # type: ignore[call-overload]
+    return ray.remote(**options)(Collectors)
 
 
 class RemotePool:
