@@ -11,6 +11,7 @@ from lightning_a3c.version import __version__
 
 if TYPE_CHECKING:
     from lightning_a3c.collection.config import Supervision
+    from lightning_a3c.collection.ray_cluster.config import RayCollectors
     from lightning_a3c.collection.stream import CollectorDataset
     from lightning_a3c.command_line.cli import A3CCLI
     from lightning_a3c.environments.atari import AtariConfig
@@ -56,6 +57,7 @@ _HOMES = {
     "ObserveElements": "environments.wrappers",
     "ObservePreviousStep": "environments.wrappers",
     "ProgressLines": "viewing.progress_bar",
+    "RayCollectors": "collection.ray_cluster.config",
     "RecordVideo": "viewing.record_video",
     "RecurrentNetwork": "rl.recurrent_networks",
     "RunProgressBar": "viewing.progress_bar",
@@ -94,6 +96,7 @@ __all__ = [
     "ObserveElements",
     "ObservePreviousStep",
     "ProgressLines",
+    "RayCollectors",
     "RecordVideo",
     "RecurrentNetwork",
     "RunProgressBar",

@@ -26,6 +26,9 @@ EXIT_SECONDS = 30.0  # for processes that have been told to end
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # in programs that tests start
 
+# Ray reads it when it is imported: clusters of tests cannot be reached from the network
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+
 # a busy machine may take long for any example
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")

@@ -172,6 +172,7 @@ def test_configuration_names_every_config() -> None:
         ("data.env", lightning_a3c.EnvConfig),
         ("data.env.atari", lightning_a3c.AtariConfig),
         ("data.supervision", lightning_a3c.Supervision),
+        ("data.collectors", lightning_a3c.RayCollectors),
         ("model", lightning_a3c.A3CModule),
     ],
 )

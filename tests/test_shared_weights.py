@@ -11,7 +11,14 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_a3c.collection.shared_weights import DeviceNetwork, SharedNetwork, SharedWeights, strip_weights
+from lightning_a3c.collection.shared_weights import (
+    DeviceNetwork,
+    SharedNetwork,
+    SharedWeights,
+    arrays_of,
+    strip_weights,
+    trained_in,
+)
 
 CONTEXT = multiprocessing.get_context("forkserver")
 
@@ -41,6 +48,27 @@ def test_a_shared_network_has_the_weights_published_last() -> None:
     for value in (1, 2, 3):
         assert weights.publish(filled(value)) == value
         assert entries(live) == ({value}, value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_of_another_process_keep_the_numbers_that_it_gave_them(dtype: torch.dtype) -> None:
+    template = filled(0).to(dtype)
+    weights = SharedWeights(template, CONTEXT)
+    readers = [SharedNetwork(weights, filled(-1).to(dtype).eval())]
+    readers.append(DeviceNetwork(weights, filled(-1).to(dtype).eval(), torch.device("cpu")))
+    for number in (3, 5, 6, 12):  # two of the same parity in a row must not take each other's place
+        net = filled(number)
+        net[0].weight.requires_grad_(number == 5)
+        weights.publish_arrays(arrays_of(net, template), trained_in(net), number)
+        for reader in readers:
+            assert entries(reader) == ({number}, number)
+            assert reader.version == number
+            assert reader.compute(lambda net, _: net[0].weight.requires_grad) == (number == 5)
+
+
+def test_arrays_of_another_network_are_refused() -> None:
+    with pytest.raises(ValueError, match="network Linear has other parameters or buffers than when training began"):
+        arrays_of(nn.Linear(50, 51), nn.Linear(50, 50))
 
 
 @pytest.fixture

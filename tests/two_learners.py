@@ -23,8 +23,10 @@ from lightning_a3c import (
     CollectorDataModule,
     EnvConfig,
     GradientParallel,
+    RayCollectors,
     RecordVideo,
     StopAfterEnvSteps,
+    StopWhenSolved,
     Supervision,
 )
 from lightning_a3c.collection.payloads import SendGradients
@@ -96,6 +98,8 @@ def train(
     videos: int | None = None,
     broken_gradients: bool = False,
     module: dict[str, Any] | None = None,
+    collectors: dict[str, Any] | None = None,
+    solved: float | None = None,
     **changes: Any,
 ) -> None:
     torch.manual_seed(0)
@@ -106,11 +110,13 @@ def train(
         "updates_per_epoch": 50,
         "seed": 5,
         "supervision": Supervision(max_restarts=0),
+        "collectors": None if collectors is None else RayCollectors(**collectors),
     }
     data = CollectorDataModule(EnvConfig(env, num_envs=4, backend="gymnasium"), **(values | changes))
     agent = A3CModule.for_data(data, mode=mode, **(module or {}))
     callbacks = [Notes(folder, breaks), StopOnSignal(), SaveTestResults()]
     callbacks += [StopAfterEnvSteps(env_steps)] if env_steps else []
+    callbacks += [StopWhenSolved(solved)] if solved else []
     callbacks += [RecordVideo(videos, str(folder / "videos"), max_steps=20)] if videos else []
     callbacks += [ApplyBroken()] if broken_gradients else []
     callbacks.append(ModelCheckpoint(folder / "checkpoints", save_last=True, save_on_exception=True))

@@ -42,5 +42,12 @@ class CollectorBackend(Protocol):
 
 
 def open_backend(job: CollectorJob, config: StreamConfig, states: list[CollectorState] | None) -> CollectorBackend:
-    """Worker processes, or for `num_workers` 0 a collector in this process."""
+    """Worker processes, here or on a Ray cluster, or for `num_workers` 0 a collector in this process."""
+    if config.collectors is not None:
+        from lightning_a3c.collection.ray_cluster.cluster import import_ray
+
+        import_ray(config.collectors)
+        from lightning_a3c.collection.ray_cluster.backend import RayBackend
+
+        return RayBackend(job, config, states)
     return WorkerPool(job, config, states) if config.num_workers else SerialBackend(job, states)

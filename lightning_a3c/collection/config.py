@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from lightning_a3c.collection.ray_cluster.config import RayCollectors
 from lightning_a3c.rl.targets import TargetName
 
 WorkerPrecision = Literal["32-true", "bf16-true"]
@@ -73,6 +74,7 @@ class StreamConfig:
         learner_threads: PyTorch threads of the learner; None takes the cores that the workers leave.
         supervision: when failed workers are restarted.
         pin_memory: place batches where a GPU can copy them while the learner goes on.
+        collectors: where the processes run, if not on this machine alone.
     """
 
     num_workers: int = 4
@@ -82,3 +84,4 @@ class StreamConfig:
     learner_threads: int | None = None
     supervision: Supervision = field(default_factory=Supervision)
     pin_memory: bool = False
+    collectors: RayCollectors | None = None

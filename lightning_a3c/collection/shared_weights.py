@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from multiprocessing.context import BaseContext
 from types import TracebackType
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +20,7 @@ from lightning_a3c.rl.memory import state_size_of
 _Result = TypeVar("_Result")
 
 _KEEPS_STORE_ORDER = platform.machine().lower() in ("x86_64", "amd64", "i386", "i686")
+_HEADER = 3  # shared tensors before the snapshots
 _LOCK_SECONDS = 1.0  # nobody holds the lock for a millisecond unless it was killed while holding it
 
 
@@ -43,7 +45,8 @@ class SharedWeights:
         self._shapes = [tensor.shape for tensor in templates]
         versions = torch.zeros(3, dtype=torch.int64)  # newest complete, begun in snapshot 0, begun in snapshot 1
         trained = torch.zeros(2, len(templates), dtype=torch.bool)  # per snapshot: which tensors require gradients
-        self._shared = SharedTensors([versions, trained, *templates, *templates], context)
+        numbers = torch.zeros(2, dtype=torch.int64)  # per snapshot: what readers call its version
+        self._shared = SharedTensors([versions, trained, numbers, *templates, *templates], context)
         self._versions = self._shared.tensors[0].numpy()  # the same memory, faster to read
         self._order: AbstractContextManager[Any] = nullcontext() if keeps_store_order else _Lock(context)
 
@@ -66,19 +69,40 @@ class SharedWeights:
         Raises:
             ValueError: the parameters and buffers differ from those of the network given at construction.
         """
-        tensors = _tensors(net)
-        if [tensor.shape for tensor in tensors] != self._shapes:
-            raise ValueError(
-                f"network {type(net).__name__} has other parameters or buffers than when training began, "
-                f"{len(tensors)} instead of {len(self._shapes)} or others in shape; workers cannot follow: freeze and "
-                "unfreeze parameters instead, and add or replace them between two fits"
-            )
+        tensors = _tensors_like(net, self._shapes)
+
+        def copy_in(snapshot: list[Tensor]) -> None:
+            for shared, own in zip(snapshot, tensors, strict=True):
+                shared.copy_(own.detach())
+
+        return self._publish(copy_in, [tensor.requires_grad for tensor in tensors])
+
+    def publish_arrays(self, arrays: Sequence[np.ndarray], trained: Sequence[bool], number: int) -> None:
+        """Copy what `arrays_of` made of a network into the older snapshot.
+
+        Args:
+            arrays: of a network like that given at construction, with its dtypes.
+            trained: which of them are being trained.
+            number: what readers are to call this version. They get numbers of another process this way, which need
+                not follow each other.
+        """
+
+        def copy_in(snapshot: list[Tensor]) -> None:
+            for shared, array in zip(snapshot, arrays, strict=True):
+                np.copyto(_as_array(shared), array)
+
+        self._publish(copy_in, trained, number)
+
+    def _publish(
+        self, copy_in: Callable[[list[Tensor]], None], trained: Sequence[bool], number: int | None = None
+    ) -> int:
         version = self.version + 1
+        _, marks, numbers = self._shared.tensors[:_HEADER]
         with self._order:
             self._versions[1 + version % 2] = version
-        self._shared.tensors[1][version % 2] = torch.tensor([tensor.requires_grad for tensor in tensors])
-        for shared, own in zip(self._snapshot(version), tensors, strict=True):
-            shared.copy_(own.detach())
+        marks[version % 2] = torch.tensor(trained)
+        numbers[version % 2] = version if number is None else number
+        copy_in(self._snapshot(version))
         with self._order:
             self._versions[0] = version
         return version
@@ -88,6 +112,10 @@ class SharedWeights:
         """Make the tensors of `net` views of the snapshot that holds or will hold `version`; its own are released."""
         for own, shared in zip(_tensors(net), self._snapshot(version), strict=True):
             own.set_(shared)  # type: ignore[call-overload]  # PyTorch's stubs lack the tensor form
+
+    def number_of(self, version: int) -> int:
+        """What readers call `version`; valid only while its snapshot is intact."""
+        return int(self._shared.tensors[2][version % 2])
 
     def mark_trained(self, net: nn.Module, version: int) -> None:
         """Let exactly those tensors of `net` require gradients that do in the snapshot of `version`."""
@@ -101,7 +129,7 @@ class SharedWeights:
             return int(self._versions[1 + version % 2]) == version
 
     def _snapshot(self, version: int) -> list[Tensor]:
-        first = 2 + (version % 2) * len(self._shapes)
+        first = _HEADER + (version % 2) * len(self._shapes)
         return self._shared.tensors[first : first + len(self._shapes)]
 
 
@@ -125,6 +153,7 @@ class SharedNetwork(nn.Module):
         self._weights = weights
         self._nets = nn.ModuleList([net, copy.deepcopy(net)])
         self._marked = [0, 0]  # per snapshot: the version whose trained tensors are marked
+        self._numbers = [0, 0]  # per snapshot: what that version is called
         for version, twin in enumerate(self._nets):
             weights.attach(twin, version)
         self.state_size = state_size_of(net)
@@ -144,11 +173,13 @@ class SharedNetwork(nn.Module):
             net = self._nets[version % 2]
             if self._marked[version % 2] != version:
                 self._weights.mark_trained(net, version)
+                self._numbers[version % 2] = self._weights.number_of(version)
                 self._marked[version % 2] = version
-            result = function(net, version)
+            number = self._numbers[version % 2]
+            result = function(net, number)
             if self._weights.holds(version):
-                if self.version != version:  # modules take microseconds to set an attribute
-                    self.version = version
+                if self.version != number:  # modules take microseconds to set an attribute
+                    self.version = number
                 return result
 
 
@@ -168,6 +199,7 @@ class DeviceNetwork(nn.Module):
         self.version = 0
         """The version of the copy."""
         self._weights = weights
+        self._renewed_at = 0  # publications when the copy was last renewed
         self._read = SharedNetwork(weights, net).compute
         self._net = copy.deepcopy(net).to(device)
         self.state_size = state_size_of(self._net)
@@ -182,8 +214,10 @@ class DeviceNetwork(nn.Module):
 
     def compute(self, function: Callable[[nn.Module, int], _Result]) -> _Result:
         """`function` of the newest network and its version."""
-        if self.version != self._weights.version:
+        newest = self._weights.version
+        if newest != self._renewed_at:
             self.version = self._read(self._renew)
+            self._renewed_at = newest
         return function(self._net, self.version)
 
     @torch.no_grad()
@@ -223,6 +257,40 @@ def strip_weights(net: nn.Module) -> None:
     """Leave only the architecture, which `SharedWeights.attach` completes."""
     for tensor in _tensors(net):
         tensor.set_(tensor.new_empty(0))  # type: ignore[call-overload]
+
+
+def arrays_of(net: nn.Module, like: nn.Module) -> list[np.ndarray]:
+    """The parameters and buffers of `net`, in the dtypes of `like`, for `SharedWeights.publish_arrays`.
+
+    They are views of the network's own memory where its dtypes and device allow.
+
+    Raises:
+        ValueError: the networks have other parameters or buffers.
+    """
+    templates = _tensors(like)
+    tensors = _tensors_like(net, [template.shape for template in templates])
+    return [_as_array(own.detach().to("cpu", template.dtype)) for own, template in zip(tensors, templates, strict=True)]
+
+
+def trained_in(net: nn.Module) -> list[bool]:
+    """Which of its parameters and buffers require gradients."""
+    return [tensor.requires_grad for tensor in _tensors(net)]
+
+
+def _as_array(tensor: Tensor) -> np.ndarray:
+    """A view; NumPy has no bfloat16, whose bits travel as those of integers."""
+    return (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
+def _tensors_like(net: nn.Module, shapes: Sequence[torch.Size]) -> list[Tensor]:
+    tensors = _tensors(net)
+    if [tensor.shape for tensor in tensors] != shapes:
+        raise ValueError(
+            f"network {type(net).__name__} has other parameters or buffers than when training began, "
+            f"{len(tensors)} instead of {len(shapes)} or others in shape; workers cannot follow: freeze and "
+            "unfreeze parameters instead, and add or replace them between two fits"
+        )
+    return tensors
 
 
 def _tensors(net: nn.Module) -> list[Tensor]:

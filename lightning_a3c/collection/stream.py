@@ -126,6 +126,12 @@ class CollectorDataset(IterableDataset[Batch]):
         ours = own * learners, self.job.env.num_envs
         if theirs == ours:
             self._states = states[own * rank : own * (rank + 1)]
+        elif self.config.collectors is not None:
+            raise ValueError(
+                f"the checkpoint has {theirs[0]} collectors × {theirs[1]} environments, this run "
+                f"{ours[0]} × {ours[1]}: on Ray a run in lock step goes on with as many, on any number of actors; set "
+                f"data.num_workers to {theirs[0] // learners} and env.num_envs to {theirs[1]}"
+            )
         else:
             rank_zero_warn(
                 f"the checkpoint has {theirs[0]} collectors × {theirs[1]} environments, this run "
@@ -161,8 +167,15 @@ class CollectorDataset(IterableDataset[Batch]):
         backend = open_backend(job, self.config, self._states)
         keep_freed_memory()  # only from here on: memory used once, to start the collectors, goes back to the system
         self._settings.enter_context(prefer_onednn(device_of(self.net)))
-        self._settings.enter_context(limited_threads(self.config.num_workers, self.config.learner_threads))
+        self._settings.enter_context(limited_threads(self._workers_here(), self.config.learner_threads))
         return backend
+
+    def _workers_here(self) -> int:
+        """Workers that share this machine's cores with the learner."""
+        collectors = self.config.collectors
+        if collectors is None or collectors.is_local:
+            return self.config.num_workers
+        return int(self.config.learner_threads is not None)  # which is obeyed where there are any
 
     def _next_batch(self) -> Batch:
         if self.learners is None:

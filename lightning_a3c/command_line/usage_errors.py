@@ -225,6 +225,10 @@ def _not_built(found: re.Match[str], message: str, options: list[str], commands:
     return f"{found[1]}: {found[2]}"
 
 
+def _refused(found: re.Match[str], message: str, options: list[str], commands: list[str]) -> str:
+    return found[1]
+
+
 def _no_spec(found: re.Match[str], message: str, options: list[str], commands: list[str]) -> str:
     return f"{_key(message)} must be given by class_path and init_args, got {_value(message)}"
 
@@ -251,6 +255,7 @@ _EXPLANATIONS = (  # the first match counts, so specific patterns come first
     (r"unrecognized arguments: (.*)", _unknown_options),
     (r"does not accept option '([\w.]+)'", _unknown_key),
     (r"^Option '([\w.]+)' is not accepted", _unknown_key),
+    (r"Errors:\n\s+- (data\.collectors\S* (?:must|above|needs) .+)\n", _refused),
     (r"argument ([\w./-]+): invalid choice: '([^']*)' \(choose from (.*)\)", _choice),
     (r"class_path '([\w.]+)':\s+Option 'class_path' is not accepted", _argument_beside_class_path),
     (r"class_path '([\w.]+)':\s+the following arguments are required: (.+)", _missing_argument),

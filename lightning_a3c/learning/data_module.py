@@ -24,8 +24,9 @@ from torch.utils.data import DataLoader
 
 from lightning_a3c.collection.auto import auto_device, auto_precision, auto_workers, require_usable
 from lightning_a3c.collection.config import RolloutConfig, StreamConfig, Supervision, WorkerPrecision
-from lightning_a3c.collection.job import CollectorJob
+from lightning_a3c.collection.job import CPU, CollectorJob
 from lightning_a3c.collection.payloads import MakePayload, SendGradients, send_transitions
+from lightning_a3c.collection.ray_cluster.config import RayCollectors
 from lightning_a3c.collection.stream import CollectorDataset
 from lightning_a3c.environments.config import EnvConfig
 from lightning_a3c.environments.making import training_backend
@@ -104,6 +105,8 @@ class CollectorDataModule(pl.LightningDataModule):
         seed: of environments and action sampling; None takes PyTorch's, as set by `seed_everything`. Asynchronous
             workers do not seed Atari games without sticky actions: ALE would load each game a second time, and
             asynchronous runs are not reproducible anyway.
+        collectors: None starts the workers on this machine; `RayCollectors` in actors of a Ray cluster, `num_workers`
+            of each learner in all of them together.
     """
 
     def __init__(
@@ -130,13 +133,19 @@ class CollectorDataModule(pl.LightningDataModule):
         targets: TargetName = "n_step",
         gae_lambda: float = 0.95,
         vtrace: VTraceConfig = VTraceConfig(),
+        collectors: RayCollectors | None = None,
     ) -> None:
         super().__init__()
         if isinstance(env, str):  # not in the annotation: the command line would lose the options of `env`
             env = EnvConfig(env)
         if not isinstance(env, EnvConfig):
             raise ValueError(f"data.env must be a Gymnasium id or an EnvConfig, got {env!r}")
-        workers = auto_workers() if num_workers == "auto" else num_workers
+        if num_workers != "auto":
+            workers = num_workers
+        elif collectors is None:
+            workers = auto_workers()
+        else:
+            workers = collectors.auto_workers()
         for name, value, least in (
             ("num_workers", workers, 0),
             ("n_steps", n_steps, 1),
@@ -162,6 +171,10 @@ class CollectorDataModule(pl.LightningDataModule):
             )
         if worker_device != "auto":
             require_usable(worker_device)
+        if collectors is not None:
+            collectors.require_workers(workers)
+            if worker_device not in ("cpu", "auto"):
+                raise ValueError(f"data.worker_device must be cpu with data.collectors, got {worker_device!r}")
         if targets not in get_args(TargetName):
             raise ValueError(f'data.targets must be "n_step", "gae" or "vtrace", got {targets!r}')
         for name, switch in (("synchronous", synchronous), ("validate_in_fit", validate_in_fit)):
@@ -225,6 +238,7 @@ class CollectorDataModule(pl.LightningDataModule):
         self.predict_observations = predict_observations
         self.validate_in_fit = validate_in_fit
         self.seed = seed
+        self.collectors = collectors
         self._observations = (
             None if predict_observations is None else read_observations(predict_observations, self.task)
         )
@@ -269,7 +283,10 @@ class CollectorDataModule(pl.LightningDataModule):
         window = math.ceil(self.n_steps * self.env.num_envs / self.micro_batch_size)
         if not self.num_workers:
             return float(math.ceil(window / self.messages_per_batch))
-        return (self.slots_per_worker + window) * self.num_workers / self.messages_per_batch
+        bound = (self.slots_per_worker + window) * self.num_workers / self.messages_per_batch
+        return (
+            bound if self.collectors is None else bound + self.collectors.messages_under_way / self.messages_per_batch
+        )
 
     @property
     def num_predict_observations(self) -> int:
@@ -301,7 +318,9 @@ class CollectorDataModule(pl.LightningDataModule):
         """
         self.require_whole_sequences(net)
         make_payload = make_payload or self.make_payload
-        if self.worker_device == "auto":
+        if self.collectors is not None:
+            device = CPU
+        elif self.worker_device == "auto":
             device = auto_device(device_of(net), self.num_workers, isinstance(make_payload, SendGradients))
         elif self.worker_device == device_of(net).type:
             device = device_of(net)  # of several GPUs, the learner's own
@@ -339,6 +358,7 @@ class CollectorDataModule(pl.LightningDataModule):
             learner_threads=self.learner_threads,
             supervision=self.supervision,
             pin_memory=pin_memory,
+            collectors=self.collectors,
         )
         stream = CollectorDataset(job, net, config)
         stream.check_interrupt = self._check_interrupt
@@ -350,7 +370,7 @@ class CollectorDataModule(pl.LightningDataModule):
         Raises:
             ValueError: with `synchronous`, the workers cannot share a batch.
         """
-        if not self._chooses_workers or learners == 1:
+        if not self._chooses_workers or learners == 1 or self.collectors is not None:
             return
         self.num_workers = auto_workers(learners)
         if self.synchronous:
@@ -454,9 +474,12 @@ class CollectorDataModule(pl.LightningDataModule):
             return
         bound = f"policy lag: at most about {self.lag_bound:.3g} versions of the weights"
         if self.lag_bound > _LARGE_LAG:
+            correct = "" if self.targets == "vtrace" else "set data.targets to vtrace, which corrects for lag, "
+            calls = "" if self.collectors is None else ", data.collectors.messages_per_call"
             rank_zero_warn(
                 f"{bound}, at which actions say little about the policy that learns from them; raise data.batch_size, "
-                "take more learners with fewer workers each, or lower data.slots_per_worker or data.num_workers"
+                f"take more learners with fewer workers each, {correct}or lower data.slots_per_worker{calls} or "
+                "data.num_workers"
             )
         else:
             rank_zero_info(bound)

@@ -10,6 +10,8 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import BatchSizeFinder, GradientAccumulationScheduler, LearningRateFinder
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 
+from lightning_a3c.collection.ray_cluster.cluster import require_answer
+from lightning_a3c.collection.ray_cluster.config import RayCollectors
 from lightning_a3c.learning import lightning_internals
 from lightning_a3c.learning.checkpoints import require_loadable
 from lightning_a3c.learning.gradient_parallel import GradientParallel
@@ -49,7 +51,11 @@ def validate_trainer(trainer: pl.Trainer) -> None:
 
 
 def validate_fit(trainer: pl.Trainer, net: torch.nn.Module) -> None:
-    """Raise MisconfigurationException if `fit` could not train `net` with these data, or not keep the result."""
+    """Raise MisconfigurationException if `fit` could not train `net` with these data, or not keep the result.
+
+    Raises:
+        WorkerError: the cluster that is to collect does not answer.
+    """
     module = trainer.lightning_module
     data: Any = getattr(trainer, "datamodule", None)
     if trainer.gradient_clip_val and not module.automatic_optimization:
@@ -73,6 +79,9 @@ def validate_fit(trainer: pl.Trainer, net: torch.nn.Module) -> None:
             data.share_cores(trainer.num_devices)
         except ValueError as error:
             raise MisconfigurationException(str(error)) from error
+    collectors = getattr(data, "collectors", None)
+    if isinstance(collectors, RayCollectors):
+        require_answer(collectors)
     if trainer.checkpoint_callbacks:
         require_loadable(module.hparams)
         if hasattr(data, "env"):

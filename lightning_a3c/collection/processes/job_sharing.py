@@ -31,8 +31,25 @@ def share_job(job: CollectorJob, context: BaseContext) -> SharedTensors:
     """
     job = job.with_own_network()
     strip_weights(job.net)
+    job_bytes = torch.frombuffer(bytearray(pickle_job(job)), dtype=torch.uint8)
+    shared = SharedTensors([job_bytes], context)
+    shared.tensors[0].copy_(job_bytes)
+    return shared
+
+
+def load_job(shared: SharedTensors) -> CollectorJob:
+    """The caller's own copy of a job that `share_job` shared."""
+    return unpickle_job(shared.tensors[0].numpy().data)
+
+
+def pickle_job(job: CollectorJob) -> bytes:
+    """The job with all that another process needs to know for `unpickle_job`, its network with its weights.
+
+    Raises:
+        ValueError: part of the job cannot be pickled.
+    """
     try:
-        pickled = dumps((portable_registry(), spec_of(job.env.id), job))
+        return dumps((portable_registry(), spec_of(job.env.id), job))
     except (TypeError, RuntimeError, pickle.PicklingError) as error:
         layer = unpicklable(job.net)
         if layer is not None:
@@ -45,16 +62,12 @@ def share_job(job: CollectorJob, context: BaseContext) -> SharedTensors:
             f"workers cannot be sent {job.env.id} or {type(job.net).__name__}: {error}; what a script or notebook "
             "defines is sent with everything it refers to, so define it in a module, which workers import"
         ) from error
-    job_bytes = torch.frombuffer(bytearray(pickled), dtype=torch.uint8)
-    shared = SharedTensors([job_bytes], context)
-    shared.tensors[0].copy_(job_bytes)
-    return shared
 
 
-def load_job(shared: SharedTensors) -> CollectorJob:
-    """The caller's own copy of a job that `share_job` shared."""
+def unpickle_job(pickled: bytes | memoryview) -> CollectorJob:
+    """The job, in a process that knows its environment from now on."""
     job: CollectorJob
-    registry, spec, job = cloudpickle.loads(shared.tensors[0].numpy().data)
+    registry, spec, job = cloudpickle.loads(pickled)
     with suppress(ValueError):
         spec_of(job.env.id)  # imports the module that the id may name
     register_specs(registry, spec)

@@ -10,11 +10,12 @@ import tempfile
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import wait
 from typing import Self
 
+import numpy as np
 from torch import Tensor, nn
 
 from lightning_a3c.collection.config import StreamConfig
@@ -112,6 +113,10 @@ class WorkerPool:
 
     def publish(self, net: nn.Module) -> int:
         return self._weights.publish(net)
+
+    def publish_arrays(self, arrays: Sequence[np.ndarray], trained: Sequence[bool], number: int) -> None:
+        """In place of `publish`, weights from another process; see `SharedWeights`."""
+        self._weights.publish_arrays(arrays, trained, number)
 
     def take(self, count: int, check_interrupt: Callable[[], None] = lambda: None) -> tuple[Message, float]:
         """The next `count` messages concatenated, first come first served.

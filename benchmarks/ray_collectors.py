@@ -1,0 +1,201 @@
+"""Collectors on Ray beside the local pool, on this machine.
+
+    python benchmarks/ray_collectors.py pong --seconds 20      # env steps for each CPU second, training Pong fast
+    python benchmarks/ray_collectors.py messages --seconds 10  # what a message costs the learner
+    python benchmarks/ray_collectors.py growth --seconds 10    # 1 … 128 workers whose environments sleep
+
+`pong` trains with the values of configs/pong_data_fast.yaml that matter for speed. `messages` and `growth` only take
+batches; their environments show random bytes in Pong's form. `growth` shows what the library adds as workers become
+many: its environments sleep, so it says nothing of the speed of a cluster. `efficiency` is env steps a second for each
+worker, compared with one worker on the same kind of collectors. Run it on an idle machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from contextlib import closing
+from functools import partial
+from typing import Any
+
+import gymnasium
+import numpy as np
+import process_tree
+from arguments import count, duration, output_file
+from measuring import PONG, Speed, measure_system, run_fit
+
+WORKERS = (1, 2, 4, 8, 16, 32, 64, 128)
+MICRO_BATCH = 32
+PAUSE = 0.01  # seconds that a sleeping environment takes for a step
+Rows = list[dict[str, Any]]
+
+
+class Bytes(gymnasium.Env[np.ndarray, int]):
+    """Shows the same 84 × 84 × 4 bytes, after a pause if there is to be one."""
+
+    observation_space = gymnasium.spaces.Box(0, 255, (4, 84, 84), np.uint8)
+    action_space = gymnasium.spaces.Discrete(6)
+
+    def __init__(self, pause: float = 0.0) -> None:
+        self._pause = pause
+        self._shown = np.random.default_rng(0).integers(0, 256, (4, 84, 84), dtype=np.uint8)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        return self._shown, {}
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        if self._pause:
+            time.sleep(self._pause)
+        return self._shown, 0.0, False, False, {}
+
+
+def collectors(kind: str, actors: int, messages_per_call: int) -> Any:
+    """What `data.collectors` is to be for `kind`, "local" or "ray"."""
+    from lightning_a3c import RayCollectors
+
+    if kind == "local":
+        return None
+    return RayCollectors(actors=actors, cpus_per_actor=0.01, messages_per_call=messages_per_call)
+
+
+def train_pong(kind: str, args: argparse.Namespace, seconds: float) -> Speed:
+    """Pong fast, data mode, two workers."""
+    from lightning_a3c import CollectorDataModule, EnvConfig
+
+    data = CollectorDataModule(
+        EnvConfig(PONG, num_envs=32),
+        num_workers=2,
+        n_steps=10,
+        micro_batch_size=40,
+        batch_size=80,
+        worker_precision="auto",
+        seed=0,
+        collectors=collectors(kind, args.actors, args.messages_per_call),
+    )
+    network = {"class_path": "lightning_a3c.AtariA2C", "init_args": {"widths": [16, 32, 32], "hidden_size": 256}}
+    return run_fit("data", data, seconds, bf16=data.worker_precision == "bf16-true", network=network)
+
+
+def take_batches(kind: str, workers: int, pause: float, args: argparse.Namespace) -> dict[str, float]:
+    """Speeds of a learner that does nothing but take batches of as many messages as there are workers."""
+    from torch import Tensor, nn
+
+    from lightning_a3c import CollectorDataModule, EnvConfig
+
+    class Shallow(nn.Module):  # as little to compute as can be
+        def __init__(self) -> None:
+            super().__init__()
+            self.heads = nn.Linear(16, 7)
+
+        def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+            out = self.heads(observations.flatten(1)[:, :16].float())
+            return out[:, :6], out[:, 6]
+
+    gymnasium.register("Bytes-v0", "ray_collectors:Bytes", kwargs={"pause": pause}, disable_env_checker=True)
+    data = CollectorDataModule(
+        EnvConfig("Bytes-v0", num_envs=1 if pause else 8),
+        num_workers=workers,
+        micro_batch_size=MICRO_BATCH,
+        batch_size=MICRO_BATCH * max(4, workers),
+        updates_per_epoch=10**9,
+        seed=0,
+        collectors=collectors(kind, args.actors, args.messages_per_call),
+    )
+    with closing(data.dataset(Shallow())) as stream:
+        batches = iter(stream)
+        for _ in range(8):  # workers have started, and the first messages are behind
+            next(batches)
+        cpu = sum(process_tree.cpu_seconds(os.getpid()).values())
+        own = time.process_time()
+        begun, messages = time.perf_counter(), 0
+        while (elapsed := time.perf_counter() - begun) < args.seconds:
+            messages += len(next(batches).policy_lag)
+        return {
+            "messages_per_second": messages / elapsed,
+            "steps_per_second": MICRO_BATCH * messages / elapsed,
+            "learner_ms_per_message": 1000 * (time.process_time() - own) / messages,
+            "steps_per_cpu_second": MICRO_BATCH
+            * messages
+            / (sum(process_tree.cpu_seconds(os.getpid()).values()) - cpu),
+        }
+
+
+def pong(args: argparse.Namespace) -> Rows:
+    rows: Rows = []
+    for kind in ("local", "ray"):
+        row = measure_system(kind, partial(train_pong, kind, args), args.seconds)
+        each = row["steps_per_second"] / sum(row["cpu"])
+        rows.append({"collectors": kind, "steps_per_cpu_second": each, **row})
+        print(
+            f"{kind:8}{row['steps_per_second']:8.0f} steps/s{each:8.0f} steps per CPU second"
+            f"{row['policy_lag']:7.2f} lag{row['peak_pss'] / 2**20:7.0f} MiB PSS",
+            flush=True,
+        )
+    share = rows[1]["steps_per_cpu_second"] / rows[0]["steps_per_cpu_second"]
+    print(f"Ray gives {share:.2f} of the local pool's env steps per CPU second")
+    return rows
+
+
+def messages(args: argparse.Namespace) -> Rows:
+    rows: Rows = []
+    for kind in ("local", "ray"):
+        rows.append({"collectors": kind, **_in_a_process(take_batches, kind, 2, 0.0, args)})
+        row = rows[-1]
+        print(
+            f"{kind:8}{row['messages_per_second']:8.0f} messages/s"
+            f"{row['learner_ms_per_message']:8.2f} ms of the learner's CPU a message: at most "
+            f"{1000 / row['learner_ms_per_message']:.0f} messages/s",
+            flush=True,
+        )
+    return rows
+
+
+def growth(args: argparse.Namespace) -> Rows:
+    rows: Rows = []
+    for kind in ("local", "ray"):
+        for workers in (number for number in WORKERS if number <= args.most and number % args.actors == 0):
+            row = _in_a_process(take_batches, kind, workers, PAUSE, args)
+            rows.append({"collectors": kind, "workers": workers, **row})
+            first = next(row for row in rows if row["collectors"] == kind)
+            rows[-1]["efficiency"] = row["steps_per_second"] / workers * first["workers"] / first["steps_per_second"]
+            print(
+                f"{kind:8}{workers:4} workers{row['steps_per_second']:9.0f} steps/s"
+                f"{rows[-1]['efficiency']:7.2f} efficiency",
+                flush=True,
+            )
+    return rows
+
+
+def _in_a_process(function: Any, *arguments: Any) -> dict[str, float]:
+    """Each measurement begins anew, as on a machine where nothing has run."""
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        result: dict[str, float] = pool.submit(function, *arguments).result()
+    return result
+
+
+def main() -> None:
+    """Measure, print each row when it is there, and write what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("pong", "messages", "growth"))
+    parser.add_argument("--seconds", type=duration, default=20.0, help="measured time of each row (default 20)")
+    parser.add_argument("--actors", type=count, default=1, help="actors of each Ray row (default 1)")
+    parser.add_argument("--messages-per-call", type=count, default=4, help="micro-batches in a call (default 4)")
+    parser.add_argument("--most", type=count, default=WORKERS[-1], help="workers of the last row of growth")
+    parser.add_argument("--json", type=output_file, help="also write the numbers here")
+    args = parser.parse_args()
+
+    from lightning_a3c.system.machine import machine
+
+    print("{cpu}, {cores} cores, torch {torch}".format(**machine()))
+    rows = {"pong": pong, "messages": messages, "growth": growth}[args.what](args)
+    if args.json:
+        args.json.write_text(json.dumps({**machine(), "seconds": args.seconds, "rows": rows}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
