@@ -4,8 +4,9 @@
     python benchmarks/spaces.py --seconds 20 --only CartPole-v1,LunarLander-v3 --rounds 3
 
 "same shape" is 16 environments × 5 steps an update for both, ours in one worker, and networks of 64 × 64 with tanh.
-"own layout" is two workers with 32 environments each and 512 transitions an update. "Dict" is MiniGrid's DoorKey with
-its image and direction. All are measured in turns; the means over the rounds are printed.
+"own layout" is two workers with 32 environments each and 512 transitions an update. MiniGrid's DoorKey has a Dict
+observation of its direction and its image as a vector, since stable-baselines3 has no network for images this small.
+All are measured in turns; the means over the rounds are printed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,12 @@ from arguments import count, duration
 from measuring import Speed, Window, measure_system
 
 IDS = "CartPole-v1,LunarLander-v3,HalfCheetah-v5,minigrid:MiniGrid-DoorKey-5x5-v0"
-KEYS = ["direction", "image"]  # of MiniGrid: the mission is text, which neither can take
+_FLAT = [{"class_path": "flat_image.FlatImage"}]
+
+
+def is_dict(env_id: str) -> bool:
+    """Whether observations are of several parts."""
+    return env_id.startswith("minigrid:")
 
 
 def run_ours(seconds: float, env_id: str, own_layout: bool, backend: str, normalize: bool = False) -> Speed:
@@ -43,7 +49,8 @@ def run_ours(seconds: float, env_id: str, own_layout: bool, backend: str, normal
         return window.tick(module.progress.env_steps)
 
     sizes = {"micro_batch_size": 256, "batch_size": 512} if own_layout else {"micro_batch_size": 80, "batch_size": 80}
-    env = EnvConfig(env_id, num_envs=32 if own_layout else 16, backend=backend)  # type: ignore[arg-type]
+    wrappers = _FLAT if is_dict(env_id) else []
+    env = EnvConfig(env_id, 32 if own_layout else 16, backend=backend, wrappers=wrappers)  # type: ignore[arg-type]
     data = CollectorDataModule(env, num_workers=2 if own_layout else 1, n_steps=5, **sizes)
     module = A3CModule.for_data(data, normalize_observations=normalize, normalize_rewards=normalize)
     trainer = pl.Trainer(
@@ -64,20 +71,19 @@ def run_sb3(seconds: float, env_id: str) -> Speed:
     """stable-baselines3's A2C with 16 environments in one process."""
     import gymnasium
     import torch
-    from gymnasium.wrappers import FilterObservation
+    from flat_image import FlatImage
     from stable_baselines3 import A2C
     from stable_baselines3.common.env_util import make_vec_env
 
     torch.set_num_threads(2)
-    is_dict = env_id.startswith("minigrid:")
 
     def make() -> Any:
         env = gymnasium.make(env_id)
-        return FilterObservation(env, KEYS) if is_dict else env
+        return FlatImage(env) if is_dict(env_id) else env
 
     env = make_vec_env(make, n_envs=16, seed=0)
     net = {"net_arch": {"pi": [64, 64], "vf": [64, 64]}}
-    policy = "MultiInputPolicy" if is_dict else "MlpPolicy"
+    policy = "MultiInputPolicy" if is_dict(env_id) else "MlpPolicy"
     model = A2C(policy, env, policy_kwargs=net, seed=0, device="cpu")
     window = Window(seconds)
     model.learn(10**9, callback=lambda _locals, _globals: not window.tick(model.num_timesteps))
@@ -100,7 +106,7 @@ def main() -> None:
             run_ours, env_id=env_id, own_layout=True, backend="auto", normalize=True
         ),
     }
-    lines = [f"| | {' | '.join(runs)} |", f"|---|{'---|' * len(runs)}"]
+    print(f"| | {' | '.join(runs)} |\n|---|{'---|' * len(runs)}")
     for env_id in options.only.split(","):
         speeds: dict[str, list[float]] = {name: [] for name in runs}
         for _ in range(options.rounds):
@@ -109,8 +115,7 @@ def main() -> None:
                 speeds[name].append(row["steps_per_second"])
         base = fmean(speeds["stable-baselines3"])
         cells = " | ".join(f"{fmean(found):,.0f} ({fmean(found) / base:.2f} ×)" for found in speeds.values())
-        lines.append(f"| {env_id.rpartition(':')[2]} | {cells} |")
-    print("\n".join(lines))
+        print(f"| {env_id.rpartition(':')[2]} | {cells} |", flush=True)
 
 
 if __name__ == "__main__":
