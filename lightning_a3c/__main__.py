@@ -14,7 +14,7 @@ from lightning_a3c.command_line import tools
 from lightning_a3c.command_line.arguments import wants_seeds
 from lightning_a3c.command_line.overview import overview, require_command
 from lightning_a3c.command_line.usage_errors import PROGRAM
-from lightning_a3c.system.files import is_broken_pipe
+from lightning_a3c.system.files import discard_output, is_broken_pipe
 from lightning_a3c.version import __version__
 
 
@@ -37,7 +37,7 @@ def main(args: list[str] | None = None) -> None:
     except BrokenPipeError:
         if not is_broken_pipe(sys.stdout):
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain at its end
+        discard_output()
         raise SystemExit(128 + signal.SIGPIPE) from None  # as of any program whose reader has gone
 
 

@@ -191,6 +191,9 @@ def _relayed(process: subprocess.Popen[str], label: str) -> Iterator[None]:
                 sys.stdout.write(f"{label}{line.rstrip()}\n")
                 sys.stdout.flush()
         except BrokenPipeError:  # our reader has gone, so the run's has too
+            from lightning_a3c.system.files import discard_output  # not above: this file also starts the runs
+
+            discard_output()
             lines.close()
 
     thread = threading.Thread(target=relay)

@@ -6,6 +6,7 @@ import errno
 import os
 import select
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -120,6 +121,11 @@ def refusal(error: OSError) -> str | None:
         return None
     place = error.filename or "a file of the run (logs, configuration or videos)"
     return f"cannot write {place}: {error.strerror}; choose another place"
+
+
+def discard_output() -> None:
+    """Send standard output nowhere from now on: its reader has gone, and Python would complain at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def is_broken_pipe(stream: IO[str]) -> bool:
