@@ -10,7 +10,7 @@ from gymnasium import spaces
 
 import tests.scripted
 from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig, Supervision
-from lightning_a3c.collection.processes.pool import WorkerError
+from lightning_a3c.collection.processes.errors import WorkerError
 from lightning_a3c.environments.checks import BadEnvironment, CallTracker
 from lightning_a3c.environments.making import make_vector_env
 from lightning_a3c.environments.spaces import ObservationLayout

@@ -15,7 +15,7 @@ from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
 
 from lightning_a3c import A3CModule, AtariConfig, EnvConfig, GradientParallel
 from lightning_a3c.collection.rollout import Rollout
-from lightning_a3c.environments import envpool as backend
+from lightning_a3c.environments import envpool_tasks as backend
 from lightning_a3c.environments.checks import BadEnvironment
 from lightning_a3c.environments.making import make_training_env, training_backend
 from lightning_a3c.environments.task import describe_task

@@ -18,7 +18,8 @@ from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 
 from lightning_a3c import A3CModule, CollectorDataset, EnvConfig, Supervision
 from lightning_a3c.collection.payloads import SendGradients
-from lightning_a3c.collection.processes.pool import WorkerError, WorkerPool
+from lightning_a3c.collection.processes.errors import WorkerError
+from lightning_a3c.collection.processes.pool import WorkerPool
 from lightning_a3c.rl.types import Gradients
 from tests.small_runs import data, dataset
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from lightning_a3c import A3CModule, EnvConfig, GradientParallel, RayCollectors, Supervision
-from lightning_a3c.collection.processes.pool import WorkerError
+from lightning_a3c.collection.processes.errors import WorkerError
 from lightning_a3c.collection.ray_cluster.cluster import ClusterConnection, require_answer
 from lightning_a3c.collection.ray_cluster.config import is_loopback
 from lightning_a3c.rl.types import Batch

@@ -19,7 +19,8 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 import tests.scripted  # noqa: F401  registers Failing-v0
 from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig, GradientParallel
-from lightning_a3c.collection.processes.pool import WorkerError, WorkerPool
+from lightning_a3c.collection.processes.errors import WorkerError
+from lightning_a3c.collection.processes.pool import WorkerPool
 from lightning_a3c.environments.making import make_vector_env
 from lightning_a3c.environments.replay import ReplayableEnv
 from lightning_a3c.viewing.runs import read_run

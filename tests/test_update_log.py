@@ -27,7 +27,7 @@ from lightning_a3c import (
     StopOnSignal,
     StopWhenSolved,
 )
-from lightning_a3c.collection.processes.pool import WorkerError
+from lightning_a3c.collection.processes.errors import WorkerError
 from lightning_a3c.learning.non_finite import NonFiniteLoss
 from lightning_a3c.rl.types import Batch
 from lightning_a3c.viewing.report import headline

@@ -44,14 +44,15 @@ class VectorSums(VectorEnv):
         reward: float = 0.0,
         space: spaces.Space = BOX,
         max_episode_steps: int = 10,
+        width: int = 2,
     ) -> None:
-        self.num_envs, self.reward = num_envs, reward
+        self.num_envs, self.reward, self.width = num_envs, reward, width
         self.metadata = {"autoreset_mode": mode}
         self.single_observation_space, self.single_action_space = space, BOX
         self.observation_space, self.action_space = batch_space(space, num_envs), batch_space(BOX, num_envs)
 
     def reset(self, *, seed: Any = None, options: Any = None) -> Any:
-        return np.zeros((self.num_envs, 2), np.float32), {}
+        return np.zeros((self.num_envs, self.width), np.float32), {}
 
     def step(self, actions: np.ndarray) -> Any:
         ended = np.zeros(self.num_envs, dtype=bool)
@@ -123,6 +124,8 @@ def register_both(**vector_kwargs: Any) -> None:
     [
         ({"mode": AutoresetMode.DISABLED}, "must reset in the same or the next step, its autoreset_mode is"),
         ({"space": spaces.Box(0.0, 1.0, (2,))}, "cannot be trained in one and tested in the other; set env.backend"),
+        ({"width": 3}, r"reset of its vector environment returned observations \(2, 3\), its space is Box"),
+        ({"reward": np.inf}, "its vector environment: Sums-v0: step returned a reward that is NaN or infinite"),
         ({"speed": 1}, "env.backend 'vector' cannot make Sums-v0 with env.kwargs {}: TypeError: .*speed"),
     ],
 )

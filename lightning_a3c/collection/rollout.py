@@ -14,23 +14,12 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from torch import Tensor
 
+from lightning_a3c.collection.sequences import Step, sequences_of
 from lightning_a3c.environments.checks import LIFE_LOST
 from lightning_a3c.rl.memory import Memory
-from lightning_a3c.rl.policies import Decision, PlainPolicy, Policy, WithoutMemory
-from lightning_a3c.rl.targets import TargetName, gae_returns, lambda_returns, n_step_returns
+from lightning_a3c.rl.policies import PlainPolicy, Policy, WithoutMemory
+from lightning_a3c.rl.targets import TargetName, gae_returns, n_step_returns
 from lightning_a3c.rl.types import RolloutStats, Sequences, Transitions
-
-
-class _Step(NamedTuple):
-    """One step of all E sub-environments."""
-
-    observations: Tensor  # [E, *observation_shape]
-    decision: Decision  # for these observations
-    memory: Memory  # before the step
-    rewards: Tensor  # float32 [E], clipped if configured, plus γV(final observation) where truncated
-    not_done: Tensor  # float32 [E], 0 where the episode ended
-    is_valid: np.ndarray  # bool [E], false where the step only reset (next-step autoreset)
-    policy_version: int
 
 
 class _Transitions(NamedTuple):
@@ -103,7 +92,7 @@ class Rollout:
         self._resetting = np.zeros(env.num_envs, dtype=bool)
         self._returns = np.zeros(env.num_envs, dtype=np.float64)
         self._lengths = np.zeros(env.num_envs, dtype=np.int64)
-        self._window: deque[_Step] = deque(maxlen=n_steps)
+        self._window: deque[Step] = deque(maxlen=n_steps)
         self._complete: deque[tuple[_Transitions, int]] = deque()  # the transitions of one step, and their version
         self._num_complete = 0  # transitions in all of these
         self._ended: deque[tuple[float, int]] = deque()  # (return, length) of finished episodes
@@ -212,7 +201,7 @@ class Rollout:
             target_rewards[bootstrapped] += self.discount * self.policy.values(final, goes_on).numpy()
         stops = ended | info.get(LIFE_LOST, False)
         self._window.append(
-            _Step(
+            Step(
                 observations=self._observations,
                 decision=decision,
                 memory=self._memory,
@@ -244,28 +233,11 @@ class Rollout:
 
     def _end_sequences(self) -> Sequences:
         """The window as one sequence for each sub-environment; the next window is empty."""
-        steps, first = list(self._window), self._window[0]
+        steps = list(self._window)
         self._window.clear()
         bootstrap = self.policy.values(self._observations, self._memory)
-        rewards = torch.stack([step.rewards for step in steps])
-        discounts = self.discount * torch.stack([step.not_done for step in steps])
-        values = torch.stack([step.decision.values for step in steps])
         gae_lambda = self.gae_lambda if self.targets == "gae" else 1.0
-        returns = lambda_returns(rewards, discounts, values, bootstrap, gae_lambda)
-        parameters = torch.stack([step.decision.parameters for step in steps], dim=1)
-        actions = torch.stack([step.decision.actions for step in steps], dim=1)
-        return Sequences(
-            observations=torch.stack([step.observations for step in steps], dim=1),
-            actions=actions,
-            returns=returns.t(),
-            log_probs=self.policy.log_probs(parameters.flatten(0, 1), actions.flatten(0, 1)).view(returns.t().shape),
-            rewards=rewards.t(),
-            discounts=discounts.t(),
-            bootstrap=bootstrap,
-            starts=torch.stack([step.memory.starts for step in steps], dim=1),
-            is_valid=torch.from_numpy(np.stack([step.is_valid for step in steps], axis=1)),
-            state=first.memory.state,
-        )
+        return sequences_of(steps, bootstrap, self.discount, gae_lambda, self.policy.log_probs)
 
     def _complete_oldest(self, bootstrap: Tensor) -> None:
         oldest = self._window[0]

@@ -15,7 +15,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from lightning_a3c.collection.backend import CollectorBackend, open_backend
 from lightning_a3c.collection.config import StreamConfig
 from lightning_a3c.collection.job import CollectorJob, CollectorState
-from lightning_a3c.collection.processes.pool import WorkerError
+from lightning_a3c.collection.processes.errors import WorkerError
 from lightning_a3c.rl.agent_network import AgentNetwork
 from lightning_a3c.rl.network_checks import device_of
 from lightning_a3c.rl.types import Batch, RolloutStats, map_tensors

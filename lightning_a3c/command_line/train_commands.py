@@ -18,7 +18,7 @@ from jsonargparse import set_parsing_settings
 from lightning_utilities.core import rank_zero
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException  # type: ignore[attr-defined]
 
-from lightning_a3c.collection.processes.pool import WorkerError
+from lightning_a3c.collection.processes.errors import WorkerError
 from lightning_a3c.collection.shared_tensors import NoFreeSharedMemory
 from lightning_a3c.command_line.child_runs import FEED
 from lightning_a3c.command_line.cli import A3CCLI

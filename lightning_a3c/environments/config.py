@@ -32,9 +32,9 @@ class EnvConfig:
             pays where workers are fewer than cores; results do not depend on it.
         backend: what steps the environments in training: "gymnasium", one by one in Python; "ale", ALE's vector
             environment, for Atari; "vector", what the id registers for `gymnasium.make_vec`; "envpool", EnvPool, which
-            must be installed. "auto" takes ALE's for Atari, in asynchronous runs the latter two for environments that
-            they are known to play as single ones do, and Gymnasium for all else. Validation, test, play and videos use
-            neither.
+            must be installed. "auto" takes ALE's for Atari. In asynchronous runs it takes "vector" or "envpool" for
+            environments that these are known to play as Gymnasium's single ones; all else it leaves to Gymnasium.
+            Validation, test, play and videos use single environments, or ALE's.
     """
 
     id: str = "CartPole-v1"

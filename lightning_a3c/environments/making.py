@@ -28,7 +28,8 @@ from lightning_a3c.environments.checks import (
     CheckedVectorEnv,
 )
 from lightning_a3c.environments.config import EnvConfig
-from lightning_a3c.environments.envpool import EnvPoolEnv, plays_the_same
+from lightning_a3c.environments.envpool import EnvPoolEnv
+from lightning_a3c.environments.envpool_tasks import plays_the_same
 from lightning_a3c.environments.registry import spec_of
 from lightning_a3c.environments.vector_entry_point import make_entry_point, plays_the_same_in_numpy
 

@@ -30,7 +30,7 @@ from lightning_a3c.environments.checks import (
     running_statistics,
 )
 from lightning_a3c.environments.config import EnvConfig
-from lightning_a3c.environments.envpool import installed_version, require_playable_by_envpool, require_same_spaces
+from lightning_a3c.environments.envpool_tasks import installed_version, require_playable_by_envpool, require_same_spaces
 from lightning_a3c.environments.making import (
     BadWrapper,
     clips_rewards,

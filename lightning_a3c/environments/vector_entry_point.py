@@ -11,6 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 
 from lightning_a3c.environments.checks import BadEnvironment, in_one_line, name
 from lightning_a3c.environments.config import EnvConfig
+from lightning_a3c.environments.spaces import trial_action
 
 _CARTPOLE = "gymnasium.envs.classic_control.cartpole:"
 _SAME = (f"{_CARTPOLE}CartPoleEnv", f"{_CARTPOLE}CartPoleVectorEnv")  # compared step by step
@@ -67,8 +68,27 @@ def require_vector_entry_point(config: EnvConfig, spec: Any, observation_space: 
                 f"{(observation_space, action_space)} in the single one, so it cannot be trained in one and tested in "
                 f"the other; {_OR_GYMNASIUM}"
             )
+        _try(env, config)
     finally:
         env.close()
+
+
+def _try(env: VectorEnv, config: EnvConfig) -> None:
+    """One reset and one step, as training makes them; raises ValueError if one fails."""
+    call = "reset"
+    try:
+        observations, _ = env.reset(seed=0)
+        if observations.shape == env.observation_space.shape:
+            call = "step"
+            observations, *_ = env.step(np.stack([trial_action(env.single_action_space)] * env.num_envs))
+    except Exception as error:  # a user's environment may raise anything
+        reason = str(error) if isinstance(error, BadEnvironment) else f"{call} raised {in_one_line(error)}"
+        raise ValueError(f"env.id {config.id!r}: its vector environment: {reason}") from error
+    if observations.shape != env.observation_space.shape:
+        raise ValueError(
+            f"env.id {config.id!r}: {call} of its vector environment returned observations {observations.shape}, its "
+            f"space is {env.observation_space}"
+        )
 
 
 def make_entry_point(config: EnvConfig, spec: Any, num_envs: int) -> VectorEnv:

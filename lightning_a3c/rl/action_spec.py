@@ -103,7 +103,7 @@ class DiscreteSpec:
         return self.n
 
     def sample(self, parameters: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """As `torch.multinomial` draws one action a row, bit for bit, in half its time.
+        """float32 [B, P] → int64 [B], as `torch.multinomial` draws one a row, bit for bit, with fewer checks.
 
         Raises:
             RuntimeError: the logits make no distribution.

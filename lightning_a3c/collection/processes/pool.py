@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import atexit
-import errno
 import logging
 import os
-import tempfile
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
 from typing import Self
 
@@ -21,6 +18,7 @@ from torch import Tensor, nn
 from lightning_a3c.collection.config import StreamConfig
 from lightning_a3c.collection.job import CollectorJob, CollectorState
 from lightning_a3c.collection.processes.channel import RemoteFailure
+from lightning_a3c.collection.processes.errors import WorkerError, os_errors_explained, refusal_of
 from lightning_a3c.collection.processes.fork_server import start_fork_server
 from lightning_a3c.collection.processes.job_sharing import share_job
 from lightning_a3c.collection.processes.process_settings import ProcessSettings
@@ -36,10 +34,6 @@ _WATCH_SECONDS = 0.2  # between checks of the workers while waiting for them
 
 _log = logging.getLogger(__name__)
 _open_pools: weakref.WeakSet[WorkerPool] = weakref.WeakSet()
-
-
-class WorkerError(RuntimeError):
-    """A collector process raised, died or hung, and may not be restarted."""
 
 
 class WorkerPool:
@@ -72,7 +66,7 @@ class WorkerPool:
         config: StreamConfig,
         states: list[CollectorState] | None = None,
     ) -> None:
-        with _os_errors_explained():
+        with os_errors_explained():
             self._settings = ProcessSettings.current()
             context = start_fork_server()
             self._weights = SharedWeights(job.with_own_network().net, context)
@@ -85,7 +79,7 @@ class WorkerPool:
         self._failures = FailureLog(config.supervision)
         self._waiting: deque[int] = deque()  # ranks with something to read, oldest first
         template = job.message_template()
-        with _os_errors_explained():
+        with os_errors_explained():
             self._workers = [
                 WorkerProcess(rank, job.first_collector + rank, template, config.slots_per_worker, context)
                 for rank in range(config.num_workers)
@@ -267,31 +261,7 @@ class WorkerPool:
             except NoFreeSharedMemory:
                 raise
             except (OSError, EOFError) as error:
-                self._fail(worker, f"collector {worker.number} cannot be started: {_refusal(error)}")
-
-
-@contextmanager
-def _os_errors_explained() -> Iterator[None]:
-    try:
-        yield
-    except NoFreeSharedMemory:
-        raise
-    except OSError as error:
-        raise WorkerError(f"collectors cannot be started: {_refusal(error)}") from error
-
-
-def _refusal(error: Exception) -> str:
-    """Why the system refuses to start a worker."""
-    if isinstance(error, EOFError | ConnectionError):
-        return "the fork server ended; the system may allow no more processes (`ulimit -u`) or files (`ulimit -n`)"
-    if "AF_UNIX path too long" in str(error):
-        return (
-            f"the path of the temporary folder {tempfile.gettempdir()} is too long for a socket; set a shorter TMPDIR"
-        )
-    if isinstance(error, FileNotFoundError) and error.filename is None:
-        return "the current folder was removed; change to one that exists"
-    out_of_files = isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
-    return f"{error}; allow more with `ulimit -n`, or lower data.num_workers" if out_of_files else str(error)
+                self._fail(worker, f"collector {worker.number} cannot be started: {refusal_of(error)}")
 
 
 def _leave_to_parent() -> None:

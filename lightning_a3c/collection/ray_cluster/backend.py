@@ -6,31 +6,29 @@ import atexit
 import logging
 import os
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import ray
-import torch
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
-from torch import Tensor, nn
+from torch import nn
 
 from lightning_a3c.collection.config import StreamConfig
 from lightning_a3c.collection.job import CollectorJob, CollectorState
+from lightning_a3c.collection.processes.errors import WorkerError
 from lightning_a3c.collection.processes.job_sharing import pickle_job
-from lightning_a3c.collection.processes.pool import WorkerError
 from lightning_a3c.collection.processes.process_settings import ProcessSettings
 from lightning_a3c.collection.processes.supervision import Failure, FailureLog
 from lightning_a3c.collection.ray_cluster.actor import Answer, Share, Weights
+from lightning_a3c.collection.ray_cluster.arrivals import Arrivals
 from lightning_a3c.collection.ray_cluster.cluster import ClusterConnection
 from lightning_a3c.collection.ray_cluster.config import CALLS
 from lightning_a3c.collection.ray_cluster.remote_pool import RemotePool, versions_reader
 from lightning_a3c.collection.shared_tensors import NoFreeSharedMemory
 from lightning_a3c.collection.shared_weights import arrays_of, trained_in
-from lightning_a3c.rl.types import Message, map_tensors
+from lightning_a3c.rl.types import Message
 
 _STOP_SECONDS = 10.0  # until an actor that was told to end its workers is killed
 _PATIENCE_SECONDS = 3.0  # of waiting for a batch before an interruption counts
@@ -39,11 +37,6 @@ _SILENCE_SECONDS = 5.0  # until an actor is asked whether it is alive
 _ROOM_SECONDS = 10.0  # of waiting for room before that is told
 
 _log = logging.getLogger(__name__)
-
-
-class _Arrival(NamedTuple):
-    actor: int
-    answer: Answer
 
 
 class RayBackend:
@@ -71,7 +64,7 @@ class RayBackend:
         assert config.collectors is not None
         self._job = job.with_own_network()
         pickled = pickle_job(self._job)
-        self._template = job.message_template()
+        self._arrivals = Arrivals(job.message_template(), config.pin_memory)
         self._config = config
         self._collectors = config.collectors
         self._workers = config.num_workers // self._collectors.actors  # of each actor
@@ -82,8 +75,6 @@ class RayBackend:
         self._lost_nodes = 0
         self._version = 0
         self._per_call = self._collectors.messages_per_call
-        self._arrivals: deque[_Arrival] = deque()
-        self._used = 0  # messages of the first arrival that are in a batch
         self._calls: dict[ray.ObjectRef[Any], RemotePool] = {}  # oldest first
         self._watched_at = time.monotonic()
         self._is_in_batch = False
@@ -132,11 +123,10 @@ class RayBackend:
                 actor.due = 1
         self._advance(0)
         fill = 0.0 if self._is_synchronous else self._fill()
-        batch = map_tensors(lambda part: _memory_for(count, self._config.pin_memory, part), self._template)
         if self._is_synchronous:
-            self._fill_in_order(batch, count, wait)
+            batch = self._arrivals.batch_in_order(count, self._workers, len(self._actors), wait)
         else:
-            self._fill_as_they_come(batch, count, wait)
+            batch = self._arrivals.batch(count, wait)
         self._is_in_batch = False
         return batch, fill
 
@@ -171,45 +161,11 @@ class RayBackend:
         for actor in self._actors:
             actor.end()
 
-    def _fill_as_they_come(self, batch: Message, count: int, wait: Callable[[], None]) -> None:
-        filled = 0
-        while filled < count:
-            if not self._arrivals:
-                wait()
-                continue
-            answer = self._arrivals[0].answer
-            number = min(count - filled, answer.messages - self._used)
-            self._copy(answer, self._used, batch, filled, number)
-            filled += number
-            self._used += number
-            if self._used == answer.messages:
-                self._arrivals.popleft()
-                self._used = 0
-
-    def _fill_in_order(self, batch: Message, count: int, wait: Callable[[], None]) -> None:
-        while len(self._arrivals) < len(self._actors):
-            wait()
-        for actor, answer in self._arrivals:
-            for turn in range(count // self._config.num_workers):
-                place = turn * self._config.num_workers + actor * self._workers
-                self._copy(answer, turn * self._workers, batch, place, self._workers)
-        self._arrivals.clear()
-
-    def _copy(self, answer: Answer, begin: int, batch: Message, place: int, number: int) -> None:
-        arrays = iter(answer.arrays)
-
-        def copy(part: Tensor, whole: Tensor) -> None:
-            size = len(part)
-            own = next(arrays)[begin * size : (begin + number) * size]
-            np.copyto(whole.numpy()[place * size : (place + number) * size], own)
-
-        map_tensors(copy, self._template, batch)
-
     def _fill(self) -> float:
         """The share of the actors with an answer that was not yet read."""
         calls = [call for call, actor in self._calls.items() if actor.owed]
         ready = ray.wait(calls, num_returns=len(calls), timeout=0)[0] if calls else []
-        with_answer = {self._calls[call].index for call in ready} | {arrival.actor for arrival in self._arrivals}
+        with_answer = {self._calls[call].index for call in ready} | self._arrivals.actors
         return len(with_answer) / len(self._actors)
 
     def _advance(self, timeout: float) -> None:
@@ -246,7 +202,7 @@ class RayBackend:
         if isinstance(answer, Answer):
             actor.hear(answer.restarts)
             actor.owed -= 1
-            self._arrivals.append(_Arrival(actor.index, answer))
+            self._arrivals.add(actor.index, answer)
         elif answer is None:
             actor.hear()
             actor.is_open = True
@@ -348,7 +304,3 @@ def _reason(error: RayError) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     causes = [line for line in lines[1:] if line.startswith("The actor")]
     return f"was lost: {' '.join([*lines[:1], *causes])}"
-
-
-def _memory_for(count: int, pin: bool, part: Tensor) -> Tensor:
-    return torch.empty((count * len(part), *part.shape[1:]), dtype=part.dtype, pin_memory=pin)

@@ -16,8 +16,8 @@ from typing import Any
 
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 
+from lightning_a3c.collection.processes.errors import WorkerError
 from lightning_a3c.collection.processes.fork_server import STOP_SIGNALS
-from lightning_a3c.collection.processes.pool import WorkerError
 from lightning_a3c.collection.ray_cluster.config import LOCAL, RayCollectors, answers, connect, is_loopback
 from lightning_a3c.system.machine import usable_cores
 
