@@ -202,6 +202,13 @@ def test_bounded_means_stay_within_the_bounds_however_large_the_outputs_are() ->
     assert (mean, log_std) == (1.0, -0.5)
 
 
+def test_bounded_means_are_refused_where_they_mean_nothing() -> None:
+    with pytest.raises(ValueError, match="set squash_actions or bound_means, not both"):
+        A3CModule.for_data(stream(EnvConfig("Pendulum-v1")), bound_means=True, squash_actions=True)
+    with pytest.raises(ValueError, match="bound_means has no effect on actions without real numbers; remove it"):
+        A3CModule.for_data(stream(EnvConfig("CartPole-v1")), bound_means=True)
+
+
 def test_a_checkpoint_of_another_action_space_is_refused(tmp_path: Path) -> None:
     box, binary = stream(EnvConfig("IdentityBox-v0")), stream(EnvConfig("IdentityMultiBinary-v0"))
     fit(agent(box), box, 1, tmp_path, enable_checkpointing=False).save_checkpoint(tmp_path / "box.ckpt")

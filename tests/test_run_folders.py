@@ -174,6 +174,8 @@ def test_a_configuration_is_copied_once_and_the_copy_then_found_by_name(tmp_path
     assert lightning_a3c("configs", "--copy=cartpole_data", folder=tmp_path).stdout == "cartpole_data.yaml\n"
     copy = tmp_path / "cartpole_data.yaml"
     copy.write_text(copy.read_text().replace("n_steps: 16", "n_steps: 5"))
+    over = lightning_a3c("configs", "--copy=suite/continuous/hopper", folder=tmp_path).stdout
+    assert over.endswith("lightning-a3c fit --config suite/continuous --config hopper.yaml\n")
     refused = lightning_a3c("configs", "--copy=cartpole_data", folder=tmp_path)
     assert "cartpole_data.yaml already exists and stays" in refused.stderr
     printed = lightning_a3c("fit", "--config=cartpole_data", "--print_config", folder=tmp_path).stdout

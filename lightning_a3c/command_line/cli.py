@@ -21,7 +21,12 @@ from lightning_a3c.command_line.arguments import (
     with_paths_of_configs,
 )
 from lightning_a3c.command_line.default_outputs import default_outputs, open_run_folder, resolve_checkpoint
-from lightning_a3c.command_line.family_config import AUTO, environment_of, family_config, with_family_config
+from lightning_a3c.command_line.family_config import (
+    environment_of,
+    family_config,
+    wants_family_config,
+    with_family_config,
+)
 from lightning_a3c.command_line.parser import (
     LINKED,
     OneLineLightningParser,
@@ -58,7 +63,7 @@ class A3CCLI(LightningCLI):
         args = options.get("args")
         words = None if isinstance(args, Mapping) else sys.argv[1:] if args is None else args
         self._family: str | None = None  # the configuration that `auto` stands for
-        if words is not None and AUTO in values_of(words, *CONFIG_FLAGS):
+        if words is not None and wants_family_config(words):
             with errors_in_one_line():
                 self._family = family_config(environment_of(with_paths_of_configs(words)))
             words = with_family_config(words, self._family)
@@ -120,7 +125,7 @@ class A3CCLI(LightningCLI):
 
     def _tell_of_family(self, config: Any) -> None:
         if self._family:
-            rank_zero_info(f"--config auto takes {self._family}, for environments like {config['data']['env']['id']}")
+            rank_zero_info(f"--config auto takes {self._family} for {config['data']['env']['id']}")
         elif self.config.get("subcommand") == "fit" and self._args and not values_of(self._args, *CONFIG_FLAGS):
             rank_zero_info("No configuration is named; --config auto takes values for environments of this kind")
 

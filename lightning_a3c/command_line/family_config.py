@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lightning_a3c.command_line.arguments import CONFIG_FLAGS, config_files, content_of, values_of
@@ -30,11 +31,22 @@ def family_config(env_id: str) -> str:
     return "suite/continuous" if _has_real_numbers(task.action_family) else "suite/discrete"
 
 
+def wants_family_config(args: Sequence[str]) -> bool:
+    """Whether a command line leaves the configuration to the environment; a file auto.yaml comes first."""
+    return AUTO in values_of(args, *CONFIG_FLAGS) and not Path(f"{AUTO}.yaml").is_file()
+
+
 def environment_of(args: Sequence[str]) -> str:
-    """The id that a command line or the configuration files in it name, or the default one."""
+    """The id that a command line or the configuration files in it name.
+
+    Raises:
+        ValueError: they name none.
+    """
     in_files = [_env_id(content_of(path)) for path in config_files(args)]
     ids = [*filter(None, in_files), *values_of(args, _ID)]
-    return ids[-1] if ids else EnvConfig.id
+    if not ids:
+        raise ValueError(f"--config {AUTO} goes by the environment, and none is named; add {_ID}")
+    return ids[-1]
 
 
 def _env_id(config: Mapping[str, Any]) -> str | None:

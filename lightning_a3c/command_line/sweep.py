@@ -171,7 +171,7 @@ def _show(sweep: Sweep, study: optuna.Study, folder: Path) -> None:
 
     whole = study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
     if not whole:
-        raise ValueError(f"no trial of {folder / _DATABASE} has come to its end with a return")
+        raise ValueError(f"no trial of {folder / _DATABASE} has come to its end with a return; let each run longer")
     best = study.best_trial
     print(f"Best: return_100 {best.value:.2f} in {best.user_attrs['run']}")
     print(f"{PROGRAM} fit {shlex.join(sweep.arguments(best.params))}")

@@ -179,6 +179,8 @@ def configs(args: list[str]) -> None:
     except FileExistsError:
         raise ValueError(f"{path} already exists and stays; remove it, or copy in another folder") from None
     print(path)
+    if (family := name.rpartition("/")[0]) in shipped:
+        print(f"It goes over {family}: lightning-a3c fit --config {family} --config {path}")
 
 
 _RUN_HELP = "folder of a run, such as runs/pong_data/1; runs/pong_data is its newest run, last the newest of all"

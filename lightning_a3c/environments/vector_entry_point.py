@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import gymnasium
@@ -15,6 +16,7 @@ from lightning_a3c.environments.spaces import trial_action
 
 _CARTPOLE = "gymnasium.envs.classic_control.cartpole:"
 _SAME = (f"{_CARTPOLE}CartPoleEnv", f"{_CARTPOLE}CartPoleVectorEnv")  # compared step by step
+_TRIED = 2  # sub-environments
 _OR_GYMNASIUM = "set env.backend to 'auto' or 'gymnasium'"
 
 
@@ -49,7 +51,9 @@ def require_vector_entry_point(config: EnvConfig, spec: Any, observation_space: 
             f"{observation_space} and {action_space}; {_OR_GYMNASIUM}"
         )
     try:
-        env = make_entry_point(config, spec, num_envs=2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Gymnasium warns of what is refused below
+            env = make_entry_point(config, spec, num_envs=_TRIED)
     except Exception as error:  # whatever someone's constructor raises
         raise ValueError(
             f"env.backend 'vector' cannot make {config.id} with env.kwargs {config.kwargs}: {in_one_line(error)}"
@@ -75,19 +79,20 @@ def require_vector_entry_point(config: EnvConfig, spec: Any, observation_space: 
 
 def _try(env: VectorEnv, config: EnvConfig) -> None:
     """One reset and one step, as training makes them; raises ValueError if one fails."""
+    expected = (_TRIED, *(env.single_observation_space.shape or ()))
     call = "reset"
     try:
         observations, _ = env.reset(seed=0)
-        if observations.shape == env.observation_space.shape:
+        if observations.shape == expected:
             call = "step"
-            observations, *_ = env.step(np.stack([trial_action(env.single_action_space)] * env.num_envs))
+            observations, *_ = env.step(np.stack([trial_action(env.single_action_space)] * _TRIED))
     except Exception as error:  # a user's environment may raise anything
         reason = str(error) if isinstance(error, BadEnvironment) else f"{call} raised {in_one_line(error)}"
         raise ValueError(f"env.id {config.id!r}: its vector environment: {reason}") from error
-    if observations.shape != env.observation_space.shape:
+    if observations.shape != expected:
         raise ValueError(
-            f"env.id {config.id!r}: {call} of its vector environment returned observations {observations.shape}, its "
-            f"space is {env.observation_space}"
+            f"env.id {config.id!r}: {call} of its vector environment of {_TRIED} returned observations "
+            f"{observations.shape} instead of {expected}"
         )
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from lightning_a3c.learning.tasks import TaskDict, observation_bounds, with_bounds_of
-from lightning_a3c.rl.action_spec import ActionSpec, DiscreteSpec, action_spec
+from lightning_a3c.rl.action_spec import ActionSpec, DiscreteSpec, action_spec, is_continuous
 from lightning_a3c.rl.action_spec_checks import own_action_spec
 from lightning_a3c.rl.agent_network import AgentNetwork, ObservationPart
 from lightning_a3c.rl.memory import is_recurrent
@@ -102,8 +102,13 @@ def _inner_bounds(net: nn.Module, task: TaskDict | None) -> Bounds | None:
 
 def _spec(num_actions: int, task: TaskDict, options: AgentOptions) -> ActionSpec:
     family = task.get("action_family") or {"family": "discrete", "n": num_actions}
+    if options.squash_actions and options.bound_means:
+        raise ValueError("squash_actions needs means that are not bounded; set squash_actions or bound_means, not both")
     if options.action_spec is None:
-        return action_spec(_with_options(family, options))
+        spec = action_spec(_with_options(family, options))
+        if options.bound_means and not is_continuous(spec):
+            raise ValueError("bound_means has no effect on actions without real numbers; remove it")
+        return spec
     defaults = AgentOptions._field_defaults
     for name, argument in (
         ("squash_actions", "squash_actions"),

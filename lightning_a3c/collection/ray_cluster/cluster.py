@@ -215,6 +215,11 @@ def require_answer(collectors: RayCollectors) -> None:
             f"{where} does not answer within data.collectors.connect_timeout ({timeout:g} s): no Ray cluster listens "
             "there, or this machine is none of its nodes; make it one with `ray start --address=HOST:PORT`"
         ) from None
+    if trial.returncode and "InvalidAuthToken" in errors:
+        raise WorkerError(
+            f"{where} refuses the token of this machine: ~/.ray/auth_token must be the same on all nodes; for the "
+            "cluster that this machine is a node of, give auto"
+        )
     if trial.returncode:
         reason = [line.strip() for line in errors.splitlines() if line.strip()]
         first = next((n for n, line in enumerate(reason) if "Error: " in line and not line.startswith("File")), -1)
