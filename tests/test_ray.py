@@ -237,7 +237,8 @@ def test_a_signal_ends_the_learner_its_actors_and_its_own_cluster(
 @pytest.mark.slow
 @pytest.mark.parametrize("daemon", ["raylet/raylet", "gcs_server"])
 def test_a_run_whose_cluster_is_lost_leaves_a_checkpoint(daemon: str, tmp_path: Path) -> None:
-    run = Run(tmp_path, learners=1, updates=-1, collectors={"actors": 1})
+    # Ray ends the process if its daemon dies within the milliseconds of an update in which the learner talks to it
+    run = Run(tmp_path, learners=1, updates=-1, env="tests.two_learners:SlowCartPole-v0", collectors={"actors": 1})
     run.pid(0)
     (lost,) = (process for process in run._processes() if daemon in " ".join(process.cmdline()))
     lost.kill()

@@ -7,6 +7,7 @@ after a few updates, and its results in `rank-N.pt`.
 import json
 import os
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,14 @@ class BreaksOnSecond(CartPoleEnv):
         self.taken += 1
         if self.taken == 500 and os.environ.get("LOCAL_RANK") == "1":
             raise RuntimeError("broken on purpose")
+        return super().step(action)
+
+
+class SlowCartPole(CartPoleEnv):
+    """CartPole whose steps take 10 ms, so that the learner waits for nearly all of an update."""
+
+    def step(self, action: int) -> Any:
+        time.sleep(0.01)
         return super().step(action)
 
 
@@ -146,6 +155,7 @@ def train(
 
 
 gymnasium.register("BreaksOnSecond-v0", "tests.two_learners:BreaksOnSecond", max_episode_steps=500)
+gymnasium.register("SlowCartPole-v0", "tests.two_learners:SlowCartPole", max_episode_steps=500)
 
 if __name__ == "__main__":
     options = json.loads(sys.argv[1])

@@ -178,7 +178,9 @@ class RayBackend:
         if not self._calls:
             time.sleep(timeout)
         elif timeout or not self._arrivals:
-            ready, _ = ray.wait(list(self._calls), timeout=timeout)
+            # Without fetching, waiting goes on where the daemon dies; with it, Ray would end this process
+            ready, _ = ray.wait(list(self._calls), timeout=timeout, fetch_local=False)
+            self._cluster.require_alive()
             for call in ready:
                 self._read(call, self._calls.pop(call))
         self._watch()
