@@ -205,8 +205,15 @@ def test_bounded_means_stay_within_the_bounds_however_large_the_outputs_are() ->
 def test_bounded_means_are_refused_where_they_mean_nothing() -> None:
     with pytest.raises(ValueError, match="set squash_actions or bound_means, not both"):
         A3CModule.for_data(stream(EnvConfig("Pendulum-v1")), bound_means=True, squash_actions=True)
-    with pytest.raises(ValueError, match="bound_means has no effect on actions without real numbers; remove it"):
-        A3CModule.for_data(stream(EnvConfig("CartPole-v1")), bound_means=True)
+
+
+@pytest.mark.parametrize(
+    "option", [{"squash_actions": True}, {"log_std": "head"}, {"initial_log_std": 0.0}, {"bound_means": True}]
+)
+def test_options_for_real_numbers_are_refused_where_actions_have_none(option: dict[str, Any]) -> None:
+    message = f"{next(iter(option))} has no effect on actions without real numbers; remove it"
+    with pytest.raises(ValueError, match=message):
+        A3CModule.for_data(stream(EnvConfig("CartPole-v1")), **option)
 
 
 def test_a_checkpoint_of_another_action_space_is_refused(tmp_path: Path) -> None:

@@ -106,18 +106,10 @@ def _spec(num_actions: int, task: TaskDict, options: AgentOptions) -> ActionSpec
         raise ValueError("squash_actions needs means that are not bounded; set squash_actions or bound_means, not both")
     if options.action_spec is None:
         spec = action_spec(_with_options(family, options))
-        if options.bound_means and not is_continuous(spec):
-            raise ValueError("bound_means has no effect on actions without real numbers; remove it")
+        if not is_continuous(spec):
+            _refuse_options_for_numbers(options, "on actions without real numbers; remove it")
         return spec
-    defaults = AgentOptions._field_defaults
-    for name, argument in (
-        ("squash_actions", "squash_actions"),
-        ("has_std_head", "log_std"),
-        ("initial_log_std", "initial_log_std"),
-        ("bound_means", "bound_means"),
-    ):
-        if getattr(options, name) != defaults[name]:
-            raise ValueError(f"{argument} has no effect beside action_spec; remove it, or make it one of its init_args")
+    _refuse_options_for_numbers(options, "beside action_spec; remove it, or make it one of its init_args")
     usual = action_spec(family)
     own = own_action_spec(options.action_spec, usual)
     if task.get("mask_part") is not None and own.num_outputs != usual.num_outputs:
@@ -126,6 +118,18 @@ def _spec(num_actions: int, task: TaskDict, options: AgentOptions) -> ActionSpec
             f"needs a logit for each of {usual.num_outputs} choices"
         )
     return own
+
+
+def _refuse_options_for_numbers(options: AgentOptions, where: str) -> None:
+    defaults = AgentOptions._field_defaults
+    for name, argument in (
+        ("squash_actions", "squash_actions"),
+        ("has_std_head", "log_std"),
+        ("initial_log_std", "initial_log_std"),
+        ("bound_means", "bound_means"),
+    ):
+        if getattr(options, name) != defaults[name]:
+            raise ValueError(f"{argument} has no effect {where}")
 
 
 def _with_options(family: dict[str, Any], options: AgentOptions) -> dict[str, Any]:
