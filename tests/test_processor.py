@@ -7,10 +7,12 @@ import threading
 
 import pytest
 import torch
+from torch import nn
 
 from lightning_a3c.system.processor import limited_threads, onednn_multiplies, prefer_onednn
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
+SMALL, LARGE = nn.Linear(64, 64), nn.Linear(512, 512)
 AVX512, AMX = {"avx512_f": True}, {"avx512_f": True, "amx_bf16": True}
 
 
@@ -21,7 +23,7 @@ def processor(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -
 
 @pytest.mark.parametrize("processor", [AVX512], indirect=True)
 def test_onednn_multiplies_within_it_only(processor: None) -> None:
-    with prefer_onednn(CPU):
+    with prefer_onednn(LARGE, CPU):
         assert torch.get_float32_matmul_precision() == "medium"
     assert torch.get_float32_matmul_precision() == "highest"
 
@@ -29,8 +31,8 @@ def test_onednn_multiplies_within_it_only(processor: None) -> None:
 @pytest.mark.parametrize("processor", [AVX512], indirect=True)
 def test_of_two_at_once_the_last_puts_the_users_setting_back(processor: None) -> None:
     first, second = contextlib.ExitStack(), contextlib.ExitStack()
-    first.enter_context(prefer_onednn(CPU))
-    second.enter_context(prefer_onednn(CPU))
+    first.enter_context(prefer_onednn(LARGE, CPU))
+    second.enter_context(prefer_onednn(LARGE, CPU))
     first.close()
     assert torch.get_float32_matmul_precision() == "medium"
     second.close()
@@ -71,16 +73,20 @@ def test_threads_of_pytorch_are_as_before_after_two_fits_at_once() -> None:
 
 @pytest.mark.parametrize("processor", [AVX512], indirect=True)
 def test_an_error_within_it_leaves_nothing_changed(processor: None) -> None:
-    with contextlib.suppress(EOFError), prefer_onednn(CPU):
+    with contextlib.suppress(EOFError), prefer_onednn(LARGE, CPU):
         raise EOFError
     assert torch.get_float32_matmul_precision() == "highest"
 
 
 @pytest.mark.parametrize(
-    ("processor", "device"), [({"avx2": True}, CPU), (AMX, CPU), (AVX512, GPU)], indirect=["processor"]
+    ("processor", "net", "device"),
+    [({"avx2": True}, LARGE, CPU), (AMX, LARGE, CPU), (AVX512, LARGE, GPU), (AVX512, SMALL, CPU)],
+    indirect=["processor"],
 )
-def test_mkl_stays_where_it_is_as_fast_and_where_onednn_would_round(processor: None, device: torch.device) -> None:
-    with prefer_onednn(device):
+def test_mkl_stays_where_it_is_as_fast_and_where_onednn_would_round(
+    processor: None, net: nn.Module, device: torch.device
+) -> None:
+    with prefer_onednn(net, device):
         assert torch.get_float32_matmul_precision() == "highest"
 
 
@@ -88,7 +94,7 @@ def test_mkl_stays_where_it_is_as_fast_and_where_onednn_would_round(processor: N
 def test_what_the_user_chose_stays(processor: None) -> None:
     torch.set_float32_matmul_precision("high")
     try:
-        with prefer_onednn(CPU):
+        with prefer_onednn(LARGE, CPU):
             assert torch.get_float32_matmul_precision() == "high"
         assert torch.get_float32_matmul_precision() == "high"
     finally:
@@ -101,7 +107,7 @@ from lightning_a3c.system.processor import prefer_onednn
 
 torch.cpu.get_capabilities = lambda: {"avx512_f": True}
 torch.backends.mkldnn.matmul.fp32_precision = "bf16"
-with prefer_onednn(torch.device("cpu")):
+with prefer_onednn(torch.nn.Linear(512, 512), torch.device("cpu")):
     print(torch.backends.mkldnn.matmul.fp32_precision)
 """
 
@@ -116,7 +122,7 @@ def test_what_the_user_chose_with_the_newer_switch_stays() -> None:
 def test_it_is_known_which_products_are_onednns(processor: None) -> None:
     single, half = torch.zeros(1), torch.zeros(1, dtype=torch.bfloat16)
     assert [onednn_multiplies(single), onednn_multiplies(half)] == [False, True]
-    with prefer_onednn(CPU):
+    with prefer_onednn(LARGE, CPU):
         assert [onednn_multiplies(single), onednn_multiplies(single.double())] == [True, False]
         assert not onednn_multiplies(single.to("meta"))
 
@@ -124,7 +130,7 @@ def test_it_is_known_which_products_are_onednns(processor: None) -> None:
 def test_products_are_as_exact_as_float32() -> None:
     generator = torch.Generator().manual_seed(0)
     left, right = (torch.randn(256, 3136, generator=generator) for _ in range(2))
-    with prefer_onednn(CPU):
+    with prefer_onednn(LARGE, CPU):
         product = left @ right.T
     exact = left.double() @ right.double().T
     assert (product - exact).abs().max() < 1e-2  # rounded to bfloat16, the factors alone would make it 0.4
