@@ -396,7 +396,7 @@ class A3CModule(pl.LightningModule):
     ) -> None:
         if self.peers is not None:
             self._require_averaged()
-        parameters = list(self.parameters())
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
 
         def find() -> dict[str, float | Tensor]:
