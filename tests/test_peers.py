@@ -114,6 +114,7 @@ def test_two_learners_with_a_collector_each_equal_one_with_two(mode: str, differ
             assert two["progress"][name] == one["progress"][name], name
         for name in {*one["metrics"]} - clocks - {"explained_variance"}:  # which is no mean
             assert two["metrics"][name] == pytest.approx(one["metrics"][name], rel=1e-4, abs=1e-6), name
+        assert two["metrics"]["policy_lag/learner_0"] == two["metrics"]["policy_lag/learner_1"] == 0
 
 
 @pytest.mark.slow

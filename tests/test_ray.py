@@ -165,6 +165,16 @@ def test_a_lost_worker_and_a_lost_actor_are_replaced_while_the_others_go_on(
     assert not any(actor.is_running() for actor in left)
 
 
+def test_messages_name_their_collectors_through_all_actors(joined: Callable[..., RayCollectors]) -> None:
+    with closing(dataset(collectors=joined(), num_workers=4, updates_per_epoch=10**9)) as stream:
+        running, seen = iter(stream), set()
+        deadline = time.monotonic() + WAIT_SECONDS
+        while len(seen) < 4:
+            seen |= {*next(running).stats.collector.tolist()}
+            assert time.monotonic() < deadline
+        assert seen == {0, 1, 2, 3}
+
+
 def test_an_actor_that_finds_no_room_is_waited_for_within_a_bound(joined: Callable[..., RayCollectors]) -> None:
     with (
         closing(dataset(collectors=joined(cpus_per_actor=3, start_timeout=1.0))) as stream,
@@ -330,6 +340,13 @@ def test_automatic_workers_are_one_for_each_cpu_that_is_set_aside() -> None:
 def test_messages_in_calls_count_in_the_lag_bound() -> None:
     local, remote = data(), data(collectors=RayCollectors(actors=2, messages_per_call=4))
     assert remote.lag_bound == local.lag_bound + 2 * 2 * 4 / 2
+
+
+def test_a_large_lag_is_warned_about_with_the_ways_out() -> None:
+    settings = data(collectors=RayCollectors(actors=4, messages_per_call=16), num_workers=4)
+    ways = "raise data.batch_size, take more learners .*set data.targets to vtrace.*data.collectors.messages_per_call"
+    with pytest.warns(UserWarning, match=rf"at most about {4 + 2 * 4 * 16 / 2:g} versions.*{ways}"):
+        settings._announce_lag()
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
