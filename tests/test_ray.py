@@ -245,10 +245,13 @@ def test_a_signal_ends_the_learner_its_actors_and_its_own_cluster(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("daemon", ["raylet/raylet", "gcs_server"])
-def test_a_run_whose_cluster_is_lost_leaves_a_checkpoint(daemon: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("daemon", "env"), [("raylet/raylet", "Slow"), ("raylet/raylet", "Wide"), ("gcs_server", "Slow")]
+)
+def test_a_run_whose_cluster_is_lost_leaves_a_checkpoint(daemon: str, env: str, tmp_path: Path) -> None:
     # Ray ends the process if its daemon dies within the milliseconds of an update in which the learner talks to it
-    run = Run(tmp_path, learners=1, updates=-1, env="tests.two_learners:SlowCartPole-v0", collectors={"actors": 1})
+    env = f"tests.two_learners:{env}CartPole-v0"
+    run = Run(tmp_path, learners=1, updates=-1, env=env, collectors={"actors": 1, "messages_per_call": 3})
     run.pid(0)
     (lost,) = (process for process in run._processes() if daemon in " ".join(process.cmdline()))
     lost.kill()

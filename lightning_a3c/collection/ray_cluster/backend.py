@@ -38,6 +38,8 @@ _ROOM_SECONDS = 10.0  # of waiting for room before that is told
 
 _log = logging.getLogger(__name__)
 
+_never_freed: list[object] = []  # answers in the memory of a daemon that is gone, which freeing them would talk to
+
 
 class RayBackend:
     """A `CollectorBackend` whose worker pools run in actors on the nodes of a Ray cluster.
@@ -92,9 +94,9 @@ class RayBackend:
         return self._failures.total + self._lost_nodes + sum(actor.restarts for actor in self._actors)
 
     def publish(self, net: nn.Module) -> int:
-        self._cluster.require_alive()
         self._version += 1
         weights = Weights(arrays_of(net, self._job.net), trained_in(net), self._version)
+        self._cluster.require_alive()
         self._weights = ray.put(weights)
         return self._version
 
@@ -147,10 +149,12 @@ class RayBackend:
             return
         self._is_closed = True
         atexit.unregister(self.close)
-        if not self._cluster.is_lost:  # otherwise Ray would end this process
+        if self._cluster.is_lost:  # Ray would end this process
+            _never_freed.append((self._calls, self._arrivals))
+        else:
             self._end_actors()
-        self._calls.clear()
-        self._arrivals.clear()
+            self._calls.clear()
+            self._arrivals.clear()
         self._cluster.close()
 
     def _end_actors(self) -> None:
@@ -162,7 +166,10 @@ class RayBackend:
             actor.end()
 
     def _fill(self) -> float:
-        """The share of the actors with an answer that was not yet read."""
+        """The share of the actors with an answer that was not yet read.
+
+        Asking lets Ray fetch answers that lie on other nodes.
+        """
         calls = [call for call, actor in self._calls.items() if actor.owed]
         ready = ray.wait(calls, num_returns=len(calls), timeout=0)[0] if calls else []
         with_answer = {self._calls[call].index for call in ready} | self._arrivals.actors
