@@ -31,8 +31,7 @@ from arguments import count, duration, output_file
 from measuring import PONG, Speed, measure_system, run_fit
 
 WORKERS = (1, 2, 4, 8, 16, 32, 64, 128)
-MICRO_BATCH = 32
-PAUSE = 0.01  # seconds that a sleeping environment takes for a step
+PAUSE = 0.05  # seconds that a sleeping environment takes for a step: 128 workers leave most of a core idle
 GIGABIT = 125_000_000  # bytes a second
 PLAYED = 100  # messages of `bytes`; the first half of them is left out, since it shows how games begin
 NETWORK = {"class_path": "lightning_a3c.AtariA2C", "init_args": {"widths": [16, 32, 32], "hidden_size": 256}}
@@ -99,19 +98,20 @@ def take_batches(kind: str, workers: int, pause: float, args: argparse.Namespace
             out = self.heads(observations.flatten(1)[:, :16].float())
             return out[:, :6], out[:, 6]
 
+    micro_batch = 8 if pause else 32
     gymnasium.register("Bytes-v0", "ray_collectors:Bytes", kwargs={"pause": pause}, disable_env_checker=True)
     data = CollectorDataModule(
         EnvConfig("Bytes-v0", num_envs=1 if pause else 8),
         num_workers=workers,
-        micro_batch_size=MICRO_BATCH,
-        batch_size=MICRO_BATCH * max(4, workers),
+        micro_batch_size=micro_batch,
+        batch_size=micro_batch * max(4, workers),
         updates_per_epoch=10**9,
         seed=0,
         collectors=collectors(kind, args.actors, args.messages_per_call),
     )
     with closing(data.dataset(Shallow())) as stream:
         batches = iter(stream)
-        for _ in range(8):  # workers have started, and the first messages are behind
+        for _ in range(4):  # workers have started, and the first messages are behind
             next(batches)
         cpu = sum(process_tree.cpu_seconds(os.getpid()).values())
         own = time.process_time()
@@ -120,9 +120,9 @@ def take_batches(kind: str, workers: int, pause: float, args: argparse.Namespace
             messages += len(next(batches).policy_lag)
         return {
             "messages_per_second": messages / elapsed,
-            "steps_per_second": MICRO_BATCH * messages / elapsed,
+            "steps_per_second": micro_batch * messages / elapsed,
             "learner_ms_per_message": 1000 * (time.process_time() - own) / messages,
-            "steps_per_cpu_second": MICRO_BATCH
+            "steps_per_cpu_second": micro_batch
             * messages
             / (sum(process_tree.cpu_seconds(os.getpid()).values()) - cpu),
         }
@@ -248,9 +248,13 @@ def sent_bytes(args: argparse.Namespace) -> Rows:
                 map_tensors(add, batch.stats)
                 seen.append(batch.payload.observations.numpy())
     weights = sum(array.nbytes for array in arrays_of(agent.net, agent.net))
-    print(f"{sum(sizes) / steps:9.0f} bytes an env step; weights {weights / 1e6:.2f} MB a version and node")
+    of_weights = weights / (args.messages_per_call * data.micro_batch_size)
+    print(
+        f"{sum(sizes) / steps:.0f} bytes an env step to the learner; weights {weights / 1e6:.2f} MB a version, "
+        f"{of_weights:.0f} bytes an env step from the learner if each call brings another version to another node"
+    )
     calls = [np.concatenate(seen[i : i + args.messages_per_call]) for i in range(0, len(seen), args.messages_per_call)]
-    rows: Rows = [{"bytes_per_step": sum(sizes) / steps, "weights": weights}]
+    rows: Rows = [{"bytes_per_step": sum(sizes) / steps, "weights": weights, "weights_per_step": of_weights}]
     for name, (pack, unpack) in PACKINGS.items():
         begun = time.process_time()
         packed = [pack(call) for call in calls]

@@ -22,7 +22,7 @@ from tests.small_runs import data, trainer
 from tests.two_learners import train
 
 ROOT = Path(__file__).parents[1]
-START_SECONDS = 90.0  # until a learner has made its first updates, on a busy machine
+START_SECONDS = 180.0  # until a learner has made its first updates, on a busy machine
 END_SECONDS = 60.0  # until all processes of a run are gone
 
 pytestmark = pytest.mark.timeout(400)

@@ -249,7 +249,7 @@ def test_a_signal_ends_the_learner_its_actors_and_its_own_cluster(
     ("daemon", "env"), [("raylet/raylet", "Slow"), ("raylet/raylet", "Wide"), ("gcs_server", "Slow")]
 )
 def test_a_run_whose_cluster_is_lost_leaves_a_checkpoint(daemon: str, env: str, tmp_path: Path) -> None:
-    # Ray ends the process if its daemon dies within the milliseconds of an update in which the learner talks to it
+    # while the learner waits: Ray ends a process that talks to a dead daemon
     env = f"tests.two_learners:{env}CartPole-v0"
     run = Run(tmp_path, learners=1, updates=-1, env=env, collectors={"actors": 1, "messages_per_call": 3})
     run.pid(0)

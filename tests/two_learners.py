@@ -53,10 +53,13 @@ class BreaksOnSecond(CartPoleEnv):
 
 
 class SlowCartPole(CartPoleEnv):
-    """CartPole whose steps take 10 ms, so that the learner waits for nearly all of an update."""
+    """CartPole whose steps take a second after the first updates, so that the learner waits."""
+
+    taken = 0
 
     def step(self, action: int) -> Any:
-        time.sleep(0.01)
+        self.taken += 1
+        time.sleep(0.01 if self.taken < 30 else 1.0)
         return super().step(action)
 
 
