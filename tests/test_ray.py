@@ -239,9 +239,21 @@ def test_a_signal_ends_the_learner_its_actors_and_its_own_cluster(
     number: signal.Signals, everyone: bool, code: int, tmp_path: Path
 ) -> None:
     run = Run(tmp_path, learners=1, updates=-1, collectors={"actors": 2})
+    run.pid(0)
+    listening = {place.laddr.ip for each in run._processes() for place in each.net_connections() if not place.raddr}
+    assert {address for address in listening if address not in ("127.0.0.1", "::1", "::ffff:127.0.0.1")} == set()
     assert ended(run, number, everyone) == code, run.output.read_text()
     assert run.last_updates() >= 5
     assert "Ray: started a cluster on this machine" in run.output.read_text()
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_of_two_learners_ends_both_and_their_clusters(tmp_path: Path) -> None:
+    run = Run(tmp_path, learners=2, updates=-1, collectors={"actors": 1})
+    run.pid(0)
+    os.kill(run.pid(1), signal.SIGTERM)
+    assert run.end() == 0, run.output.read_text()
+    assert run.last_updates() >= 5
 
 
 @pytest.mark.slow
