@@ -23,7 +23,7 @@ from lightning_a3c.collection.processes.process_settings import ProcessSettings
 from lightning_a3c.collection.processes.supervision import Failure, FailureLog
 from lightning_a3c.collection.ray_cluster.actor import Answer, Share, Weights
 from lightning_a3c.collection.ray_cluster.arrivals import Arrivals
-from lightning_a3c.collection.ray_cluster.cluster import ClusterConnection
+from lightning_a3c.collection.ray_cluster.cluster import ClusterConnection, ClusterLost
 from lightning_a3c.collection.ray_cluster.config import CALLS
 from lightning_a3c.collection.ray_cluster.remote_pool import RemotePool, versions_reader
 from lightning_a3c.collection.shared_tensors import NoFreeSharedMemory
@@ -137,6 +137,7 @@ class RayBackend:
             raise WorkerError(
                 "the collectors' states are not available: they were interrupted in a batch, or are not running"
             )
+        self._cluster.require_alive()
         try:
             states = ray.get([actor.state_dict() for actor in self._actors], timeout=self._failures.supervision.timeout)
         except (RayError, WorkerError) as error:
@@ -149,6 +150,8 @@ class RayBackend:
             return
         self._is_closed = True
         atexit.unregister(self.close)
+        with suppress(ClusterLost):
+            self._cluster.require_alive()
         if self._cluster.is_lost:  # Ray would end this process
             _never_freed.append((self._calls, self._arrivals))
         else:
@@ -178,6 +181,7 @@ class RayBackend:
     def _advance(self, timeout: float) -> None:
         """Make the calls that are due and read one answer, waiting for it for `timeout` seconds."""
         self._cluster.require_alive()
+        self._arrivals.free_used()
         for actor in self._actors:
             if not actor.exists and actor.start_at <= time.monotonic():
                 self._calls[actor.create(self._cluster.nodes())] = actor
