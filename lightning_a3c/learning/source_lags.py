@@ -34,12 +34,12 @@ class SourceLags:
         self._are_several = count * trainer.world_size > 1
 
     def update(self, batch: Batch) -> None:
-        """Note the lags of an update, on the CPU."""
+        """Note the lags of an update."""
         self._recent.append((batch.stats.collector, batch.policy_lag))
 
     def metrics(self) -> dict[str, float]:
         """The values to log."""
-        collectors, lags = (torch.cat(part).numpy() for part in zip(*self._recent, strict=True))
+        collectors, lags = (torch.cat(part).cpu().numpy() for part in zip(*self._recent, strict=True))
         metrics = {"policy_lag_worst": max(_means(collectors, lags).values())}
         if self._are_several:
             means = _means(collectors // self._size, lags)
