@@ -29,6 +29,7 @@ def message(value: int) -> Message:
             torch.tensor([value, 0]),
             torch.full((1, 2, 3), float(value)),
             torch.full((1, 3), float(value)),
+            torch.tensor([value]),
         ),
     )
 

@@ -61,6 +61,16 @@ def test_ddp_trains_two_learners(tmp_path: Path) -> None:
     assert int(env_steps) >= 4 * 512  # counted over both
 
 
+@pytest.mark.slow
+def test_ray_train_places_two_learners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray.train", exc_type=ImportError)  # which needs more packages than Ray
+    for name in ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "RAY_worker_niceness"):
+        monkeypatch.setenv(name, "0")
+    monkeypatch.setenv("RAY_ADDRESS", "local")  # whatever else runs on this machine
+    monkeypatch.setenv("HOME", str(tmp_path))  # where it leaves its results
+    assert "learners: 2, env steps: " in printed_by("ray_train.py", "4", folder=tmp_path)
+
+
 def test_the_sweep_runs_and_names_its_best_values(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

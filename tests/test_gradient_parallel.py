@@ -138,6 +138,7 @@ def module_and_batch(*gradients: float, frozen: bool = False) -> tuple[A3CModule
         torch.zeros(k),
         torch.zeros(k, 2, 0),
         torch.zeros(k, 3),
+        torch.arange(k),
     )
     return module, Batch(payload, stats, torch.zeros(k), torch.zeros(1), torch.zeros(1))
 

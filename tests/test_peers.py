@@ -22,7 +22,7 @@ from tests.small_runs import data, trainer
 from tests.two_learners import train
 
 ROOT = Path(__file__).parents[1]
-START_SECONDS = 90.0  # until a learner has made its first updates, on a busy machine
+START_SECONDS = 180.0  # until a learner has made its first updates, on a busy machine
 END_SECONDS = 60.0  # until all processes of a run are gone
 
 pytestmark = pytest.mark.timeout(400)
@@ -114,6 +114,7 @@ def test_two_learners_with_a_collector_each_equal_one_with_two(mode: str, differ
             assert two["progress"][name] == one["progress"][name], name
         for name in {*one["metrics"]} - clocks - {"explained_variance"}:  # which is no mean
             assert two["metrics"][name] == pytest.approx(one["metrics"][name], rel=1e-4, abs=1e-6), name
+        assert two["metrics"]["policy_lag/learner_0"] == two["metrics"]["policy_lag/learner_1"] == 0
 
 
 @pytest.mark.slow
@@ -175,6 +176,27 @@ def test_a_signal_to_some_learners_ends_all_after_the_same_update(
         os.kill(pids[rank], number)
     assert endless.end() == code, endless.output.read_text()
     assert endless.last_updates() >= 5
+
+
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+SLURM = {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "1", "SLURM_NODEID": "0"}
+SLURM |= {"SLURM_JOB_NAME": "train", "SLURM_JOB_NODELIST": "localhost", "SLURM_JOB_ID": str(os.getpid())}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("starter", ["torchrun", "srun"])
+def test_learners_that_something_else_starts_train_together(starter: str, tmp_path: Path) -> None:
+    learner = ["-m", "tests.two_learners", json.dumps({"folder": str(tmp_path), "learners": 2, "updates": 20})]
+    starts: list[tuple[list[str], dict[str, str]]] = [([*TORCHRUN, *learner], {})]
+    if starter == "srun":  # what it sets for each task
+        starts = [(learner, SLURM | {"SLURM_PROCID": rank, "SLURM_LOCALID": rank}) for rank in ("0", "1")]
+    started = [
+        subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=os.environ | own) for arguments, own in starts
+    ]
+    assert [process.wait(START_SECONDS + END_SECONDS) for process in started] == [0] * len(started)
+    one, other = (torch.load(tmp_path / f"rank-{rank}.pt") for rank in (0, 1))
+    assert one["updates"] == other["updates"] == 20
+    assert all(torch.equal(tensor, other["weights"][name]) for name, tensor in one["weights"].items())
 
 
 def test_a_killed_learner_ends_the_others_which_leave_a_checkpoint(endless: Run) -> None:

@@ -18,6 +18,7 @@ def stats(*returns, env_steps=(32,), places=0, length=5):
         episode_lengths=torch.tensor([*[length] * len(returns), *[0] * places], dtype=torch.int64),
         observation_moments=torch.zeros(len(env_steps), 2, 0),
         return_moments=torch.zeros(len(env_steps), 3),
+        collector=torch.zeros(len(env_steps), dtype=torch.int64),
     )
 
 

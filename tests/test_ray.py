@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -165,6 +165,16 @@ def test_a_lost_worker_and_a_lost_actor_are_replaced_while_the_others_go_on(
     assert not any(actor.is_running() for actor in left)
 
 
+def test_messages_name_their_collectors_through_all_actors(joined: Callable[..., RayCollectors]) -> None:
+    with closing(dataset(collectors=joined(), num_workers=4, updates_per_epoch=10**9)) as stream:
+        running, seen = iter(stream), set()
+        deadline = time.monotonic() + WAIT_SECONDS
+        while len(seen) < 4:
+            seen |= {*next(running).stats.collector.tolist()}
+            assert time.monotonic() < deadline
+        assert seen == {0, 1, 2, 3}
+
+
 def test_an_actor_that_finds_no_room_is_waited_for_within_a_bound(joined: Callable[..., RayCollectors]) -> None:
     with (
         closing(dataset(collectors=joined(cpus_per_actor=3, start_timeout=1.0))) as stream,
@@ -221,6 +231,16 @@ def ended(run: Run, number: signal.Signals, everyone: bool) -> int:
     return run.end()
 
 
+def listened_at(run: Run) -> set[str]:
+    """The addresses at which processes of a run take connections."""
+    found = set()
+    for process in run._processes():
+        with suppress(psutil.NoSuchProcess):
+            found |= {each.laddr.ip for each in process.net_connections("tcp") if each.status == psutil.CONN_LISTEN}
+    assert found
+    return found
+
+
 @pytest.mark.parametrize(
     ("number", "everyone", "code"),
     [(signal.SIGTERM, False, 0), pytest.param(signal.SIGINT, True, 1, marks=pytest.mark.slow)],
@@ -229,17 +249,32 @@ def test_a_signal_ends_the_learner_its_actors_and_its_own_cluster(
     number: signal.Signals, everyone: bool, code: int, tmp_path: Path
 ) -> None:
     run = Run(tmp_path, learners=1, updates=-1, collectors={"actors": 2})
+    run.pid(0)
+    assert listened_at(run) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
     assert ended(run, number, everyone) == code, run.output.read_text()
     assert run.last_updates() >= 5
     assert "Ray: started a cluster on this machine" in run.output.read_text()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("daemon", ["raylet/raylet", "gcs_server"])
-def test_a_run_whose_cluster_is_lost_leaves_a_checkpoint(daemon: str, tmp_path: Path) -> None:
-    # Ray ends the process if its daemon dies within the milliseconds of an update in which the learner talks to it
-    run = Run(tmp_path, learners=1, updates=-1, env="tests.two_learners:SlowCartPole-v0", collectors={"actors": 1})
+def test_a_signal_to_one_of_two_learners_ends_both_and_their_clusters(tmp_path: Path) -> None:
+    run = Run(tmp_path, learners=2, updates=-1, collectors={"actors": 1})
     run.pid(0)
+    os.kill(run.pid(1), signal.SIGTERM)
+    assert run.end() == 0, run.output.read_text()
+    assert run.last_updates() >= 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("daemon", "env"), [("raylet/raylet", "Slow"), ("raylet/raylet", "Wide"), ("gcs_server", "Slow")]
+)
+def test_a_run_whose_cluster_is_lost_leaves_a_checkpoint(daemon: str, env: str, tmp_path: Path) -> None:
+    # while the learner waits: Ray ends a process that talks to a dead daemon
+    env = f"tests.two_learners:{env}CartPole-v0"
+    run = Run(tmp_path, learners=1, updates=-1, env=env, collectors={"actors": 1, "messages_per_call": 3})
+    run.pid(0)
+    time.sleep(3)  # now the learner waits
     (lost,) = (process for process in run._processes() if daemon in " ".join(process.cmdline()))
     lost.kill()
     assert run.first.wait(END_SECONDS) == 1
@@ -330,6 +365,13 @@ def test_automatic_workers_are_one_for_each_cpu_that_is_set_aside() -> None:
 def test_messages_in_calls_count_in_the_lag_bound() -> None:
     local, remote = data(), data(collectors=RayCollectors(actors=2, messages_per_call=4))
     assert remote.lag_bound == local.lag_bound + 2 * 2 * 4 / 2
+
+
+def test_a_large_lag_is_warned_about_with_the_ways_out() -> None:
+    settings = data(collectors=RayCollectors(actors=4, messages_per_call=16), num_workers=4)
+    ways = "raise data.batch_size, take more learners .*set data.targets to vtrace.*data.collectors.messages_per_call"
+    with pytest.warns(UserWarning, match=rf"at most about {4 + 2 * 4 * 16 / 2:g} versions.*{ways}"):
+        settings._announce_lag()
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,6 +88,7 @@ def test_every_documented_metric_is_logged(mode: str, tmp_path: Path) -> None:
     logged = {name for name in run.callback_metrics if not name.endswith(("_step", "_epoch"))}
     expected = {"return", "return_100", "steps/s", "advantage", "value", "batch_return", "loss_entropy", "loss_policy"}
     expected |= {"loss_value", "loss_total", "entropy", "grad_norm", "explained_variance", "policy_lag", "queue_fill"}
+    expected |= {"policy_lag_worst"}
     expected |= {"policy_kl", "importance_ratio", "train_seconds", "env_steps", "frames", "episodes", "episode_length"}
     expected |= {"worker_restarts", *(GRADIENT_ONLY if mode == "gradient" else ["skipped_updates"])}
     assert logged == expected

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
@@ -52,11 +53,36 @@ class BreaksOnSecond(CartPoleEnv):
 
 
 class SlowCartPole(CartPoleEnv):
-    """CartPole whose steps take 10 ms, so that the learner waits for nearly all of an update."""
+    """CartPole whose steps take a second after the first updates, so that the learner waits."""
+
+    taken = 0
 
     def step(self, action: int) -> Any:
-        time.sleep(0.01)
+        self.taken += 1
+        time.sleep(0.01 if self.taken < 30 else 1.0)
         return super().step(action)
+
+
+class WideCartPole(SlowCartPole):
+    """Shows so many numbers that messages lie in Ray's object store."""
+
+    WIDTH = 1000
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        limits = self.observation_space
+        assert isinstance(limits, gymnasium.spaces.Box)
+        self.observation_space = gymnasium.spaces.Box(
+            np.tile(limits.low, self.WIDTH), np.tile(limits.high, self.WIDTH), dtype=np.float32
+        )
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        shown, info = super().reset(seed=seed, options=options)
+        return np.tile(shown, self.WIDTH), info
+
+    def step(self, action: int) -> Any:
+        shown, *rest = super().step(action)
+        return np.tile(shown, self.WIDTH), *rest
 
 
 @dataclass(frozen=True)
@@ -156,6 +182,7 @@ def train(
 
 gymnasium.register("BreaksOnSecond-v0", "tests.two_learners:BreaksOnSecond", max_episode_steps=500)
 gymnasium.register("SlowCartPole-v0", "tests.two_learners:SlowCartPole", max_episode_steps=500)
+gymnasium.register("WideCartPole-v0", "tests.two_learners:WideCartPole", max_episode_steps=500)
 
 if __name__ == "__main__":
     options = json.loads(sys.argv[1])

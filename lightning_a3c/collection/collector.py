@@ -75,6 +75,7 @@ class Collector:
         payload = None if out is None else out.payload
         with self.job.autocast(self.job.device):
             experience, stats = self._collect(payload)
+            stats.collector[:] = self.number
 
             def make_message(net: nn.Module, version: int) -> Message:
                 update = self.job.first_update + version - 1

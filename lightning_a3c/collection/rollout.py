@@ -290,6 +290,7 @@ def empty_stats(micro_batch_size: int, num_envs: int) -> RolloutStats:
         episode_lengths=torch.zeros(places, dtype=torch.int64),
         observation_moments=torch.zeros(1, 2, 0),
         return_moments=torch.zeros(1, 3),
+        collector=torch.zeros(1, dtype=torch.int64),
     )
 
 

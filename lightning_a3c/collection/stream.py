@@ -113,7 +113,8 @@ class CollectorDataset(IterableDataset[Batch]):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._position = self._epoch_start = state_dict["position"]
         moments = state_dict.get("moments")
-        self._unmerged = None if moments is None else RolloutStats(**moments)
+        earlier = {"collector": torch.zeros(0, dtype=torch.int64)}  # checkpoints of earlier releases lack it
+        self._unmerged = None if moments is None else RolloutStats(**(earlier | moments))
         rank, learners = (0, 1) if self.learners is None else (self.learners.rank, self.learners.count)
         self._generator_state = state_dict.get("generator") if self.job.rollout.synchronous else None
         if isinstance(self._generator_state, list):  # of several learners

@@ -289,6 +289,14 @@ class CollectorDataModule(pl.LightningDataModule):
         )
 
     @property
+    def sources(self) -> tuple[str, int, int]:
+        """What the policy lag is logged for one by one, the collectors of each, and how many a learner has."""
+        workers = max(1, self.num_workers)
+        if self.collectors is None:
+            return "learner", workers, 1
+        return "actor", workers // self.collectors.actors, self.collectors.actors
+
+    @property
     def num_predict_observations(self) -> int:
         """Number of observations in `predict_observations`."""
         return 0 if self._observations is None else len(self._observations)

@@ -36,6 +36,7 @@ from lightning_a3c.learning.progress import Progress
 from lightning_a3c.learning.restoring import require_same_agent, task_of
 from lightning_a3c.learning.run_preparation import follow_targets, prepare_run
 from lightning_a3c.learning.schedules import EpochSchedules, schedule_config, step_counting_schedules, step_schedule
+from lightning_a3c.learning.source_lags import SourceLags
 from lightning_a3c.learning.summary import EpisodeSummary
 from lightning_a3c.learning.task_following import count_anew
 from lightning_a3c.learning.tasks import TaskDict
@@ -176,6 +177,7 @@ class A3CModule(pl.LightningModule):
             entropy_weight, value_weight, final_entropy_weight, entropy_updates, action_spec=custom_spec
         )
         self.progress = Progress()
+        self._lags = SourceLags()
         self.update_log = UpdateLog()
         self._metric_guard = EpisodeMetricGuard()
         self.peers: Peers | None = None  # the other learners, while a trainer runs
@@ -352,6 +354,7 @@ class A3CModule(pl.LightningModule):
 
     def on_train_start(self) -> None:
         self.progress.start()
+        self._lags.begin(self.trainer)
         self.update_log.begin(self.trainer)
         self._metric_guard.begin(self.trainer)
         metrics = self._restored.get("metrics", {})
@@ -550,6 +553,7 @@ class A3CModule(pl.LightningModule):
         if batch.stats is not self._counted:  # some optimizers compute the loss again
             self._counted = batch.stats
             self.progress.update(batch.stats)
+            self._lags.update(batch)
         lag, fill, restarts = (
             batch.policy_lag,
             batch.queue_fill,
@@ -565,6 +569,7 @@ class A3CModule(pl.LightningModule):
                 **_known(terms),
                 **self.progress.metrics(self.frame_skip),
                 "policy_lag": lag.float().mean(),
+                **self._lags.metrics(),
                 "queue_fill": fill.mean(),
                 "worker_restarts": restarts.float().mean(),
             }

@@ -65,6 +65,7 @@ class RolloutStats(NamedTuple):
     episode_lengths: Tensor  # int64 [E], in env steps; 0 marks an empty place
     observation_moments: Tensor  # float32 [k, 2, D], mean and variance by element; D is 0 unless they are normalised
     return_moments: Tensor  # float32 [k, 3], count, mean and variance of running returns; count 0 unless scaled
+    collector: Tensor  # int64 [k], number of the collector that sent it, among those of all learners
 
 
 class Message(NamedTuple):

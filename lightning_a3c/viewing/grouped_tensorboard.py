@@ -12,8 +12,8 @@ from pytorch_lightning.loggers import TensorBoardLogger
 SECTIONS = {
     "episode": ("return", "return_100", "episode_length", "episodes"),
     "collection": (
-        *("env_steps", "frames", "train_seconds", "steps/s", "policy_lag", "queue_fill", "worker_restarts"),
-        "epoch",
+        *("env_steps", "frames", "train_seconds", "steps/s", "policy_lag", "policy_lag_worst"),
+        *("queue_fill", "worker_restarts", "epoch"),
     ),
     "loss": ("loss_total", "loss_policy", "loss_value", "loss_entropy"),
     "policy": ("entropy", "policy_kl", "importance_ratio", "clipped_ratios"),

@@ -32,6 +32,7 @@ class Arrivals:
         self._pins = pin_memory
         self._arrivals: deque[_Arrival] = deque()
         self._used = 0  # messages of the first arrival that are in a batch
+        self._used_up: list[_Arrival] = []  # with no message that is not
 
     def __bool__(self) -> bool:
         return bool(self._arrivals)
@@ -44,8 +45,13 @@ class Arrivals:
     def add(self, actor: int, answer: Answer) -> None:
         self._arrivals.append(_Arrival(actor, answer))
 
+    def free_used(self) -> None:
+        """Give the memory of answers back to Ray; none is given back without this call, since it talks to a daemon."""
+        self._used_up.clear()
+
     def clear(self) -> None:
         self._arrivals.clear()
+        self._used_up.clear()
 
     def batch(self, count: int, wait: Callable[[], None]) -> Message:
         """The next `count` messages in the order of their arrival; `wait` is called while there are too few."""
@@ -60,7 +66,7 @@ class Arrivals:
             filled += number
             self._used += number
             if self._used == answer.messages:
-                self._arrivals.popleft()
+                self._used_up.append(self._arrivals.popleft())
                 self._used = 0
         return batch
 
@@ -80,6 +86,7 @@ class Arrivals:
             for turn in range(count // (workers * actors)):
                 place = (turn * actors + actor) * workers
                 self._copy(answer, turn * workers, batch, place, workers)
+        self._used_up.extend(self._arrivals)
         self._arrivals.clear()
         return batch
 

@@ -23,7 +23,7 @@ from lightning_a3c.collection.processes.process_settings import ProcessSettings
 from lightning_a3c.collection.processes.supervision import Failure, FailureLog
 from lightning_a3c.collection.ray_cluster.actor import Answer, Share, Weights
 from lightning_a3c.collection.ray_cluster.arrivals import Arrivals
-from lightning_a3c.collection.ray_cluster.cluster import ClusterConnection
+from lightning_a3c.collection.ray_cluster.cluster import ClusterConnection, ClusterLost
 from lightning_a3c.collection.ray_cluster.config import CALLS
 from lightning_a3c.collection.ray_cluster.remote_pool import RemotePool, versions_reader
 from lightning_a3c.collection.shared_tensors import NoFreeSharedMemory
@@ -37,6 +37,8 @@ _SILENCE_SECONDS = 5.0  # until an actor is asked whether it is alive
 _ROOM_SECONDS = 10.0  # of waiting for room before that is told
 
 _log = logging.getLogger(__name__)
+
+_never_freed: list[object] = []  # answers in the memory of a daemon that is gone, which freeing them would talk to
 
 
 class RayBackend:
@@ -92,9 +94,9 @@ class RayBackend:
         return self._failures.total + self._lost_nodes + sum(actor.restarts for actor in self._actors)
 
     def publish(self, net: nn.Module) -> int:
-        self._cluster.require_alive()
         self._version += 1
         weights = Weights(arrays_of(net, self._job.net), trained_in(net), self._version)
+        self._cluster.require_alive()
         self._weights = ray.put(weights)
         return self._version
 
@@ -135,6 +137,7 @@ class RayBackend:
             raise WorkerError(
                 "the collectors' states are not available: they were interrupted in a batch, or are not running"
             )
+        self._cluster.require_alive()
         try:
             states = ray.get([actor.state_dict() for actor in self._actors], timeout=self._failures.supervision.timeout)
         except (RayError, WorkerError) as error:
@@ -147,10 +150,14 @@ class RayBackend:
             return
         self._is_closed = True
         atexit.unregister(self.close)
-        if not self._cluster.is_lost:  # otherwise Ray would end this process
+        with suppress(ClusterLost):
+            self._cluster.require_alive()
+        if self._cluster.is_lost:  # Ray would end this process
+            _never_freed.append((self._calls, self._arrivals))
+        else:
             self._end_actors()
-        self._calls.clear()
-        self._arrivals.clear()
+            self._calls.clear()
+            self._arrivals.clear()
         self._cluster.close()
 
     def _end_actors(self) -> None:
@@ -162,7 +169,10 @@ class RayBackend:
             actor.end()
 
     def _fill(self) -> float:
-        """The share of the actors with an answer that was not yet read."""
+        """The share of the actors with an answer that was not yet read.
+
+        Asking lets Ray fetch answers that lie on other nodes.
+        """
         calls = [call for call, actor in self._calls.items() if actor.owed]
         ready = ray.wait(calls, num_returns=len(calls), timeout=0)[0] if calls else []
         with_answer = {self._calls[call].index for call in ready} | self._arrivals.actors
@@ -171,6 +181,7 @@ class RayBackend:
     def _advance(self, timeout: float) -> None:
         """Make the calls that are due and read one answer, waiting for it for `timeout` seconds."""
         self._cluster.require_alive()
+        self._arrivals.free_used()
         for actor in self._actors:
             if not actor.exists and actor.start_at <= time.monotonic():
                 self._calls[actor.create(self._cluster.nodes())] = actor

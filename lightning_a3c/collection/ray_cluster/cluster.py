@@ -23,6 +23,7 @@ from lightning_a3c.system.machine import usable_cores
 
 _LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # 0: Ray uses the loopback device alone; read when it is imported
 _USAGE = "RAY_USAGE_STATS_ENABLED"
+_NICENESS = "RAY_worker_niceness"  # of actors, 15 unless set: beside the learner they would hardly run
 _TRIAL = "import ray, sys; ray.init(address=sys.argv[1], logging_level='ERROR', log_to_driver=False)"
 _RECENT_SECONDS = 60.0  # for which an answer counts
 _RETRY_SECONDS = 1.0  # between two attempts to reach a head that does not answer
@@ -262,7 +263,7 @@ def _connect(address: str, collectors: RayCollectors, num_workers: int) -> None:
 @contextmanager
 def _environment_for(address: str) -> Iterator[None]:
     """The variables that Ray reads when it is imported and when it starts processes."""
-    own = {_USAGE: "0", _LOOPBACK: "0"} if is_loopback(address) else {}
+    own = {_USAGE: "0", _LOOPBACK: "0", _NICENESS: "0"} if is_loopback(address) else {}
     added = own.keys() - os.environ.keys()
     os.environ.update({name: own[name] for name in added})
     try:

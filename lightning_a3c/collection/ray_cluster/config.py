@@ -23,7 +23,8 @@ class RayCollectors:
 
     Args:
         actors: pools of workers of each learner. Ray spreads them over the nodes that have room.
-        cpus_per_actor: CPUs that Ray sets aside for each; None takes as many as it has workers.
+        cpus_per_actor: CPUs that Ray sets aside for each; None takes as many as it has workers. A cluster that is
+            started for the run has room for any number, whatever the machine has.
         messages_per_call: micro-batches that an actor sends at once. More cost less time each and make the data older.
             Lock step sends those of one update.
         address: `host:port` of the cluster's head, or `auto` for the cluster of this machine; the learner's machine is

@@ -132,7 +132,7 @@ class RemotePool:
         """Seconds for which it has not answered the question whether it is alive, asked after `patience` seconds."""
         now = time.monotonic()
         if self._ping is not None:
-            answered, _ = ray.wait([self._ping], timeout=0)
+            answered, _ = ray.wait([self._ping], timeout=0, fetch_local=False)
             if not answered:
                 return now - self._pinged_at
             self._ping = None
