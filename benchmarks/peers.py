@@ -58,11 +58,11 @@ PEERS = {
         "pip install envpool tyro tensorboard; git clone https://github.com/vwxyzjn/cleanrl, then --clone cleanrl",
         NATURE,
     ),
-    "appo": Peer("Sample Factory", "appo.py", "sample_factory,sf_examples.atari", SAMPLE_FACTORY, NATURE),
+    "appo": Peer("Sample Factory", "appo.py", "sample_factory,sf_examples.atari,ale_py", SAMPLE_FACTORY, NATURE),
     "appo_async": Peer(
         "Sample Factory APPO, asynchronous",
         "appo.py",
-        "sample_factory,sf_examples.atari",
+        "sample_factory,sf_examples.atari,ale_py",
         SAMPLE_FACTORY,
         NATURE,
         ("--asynchronous",),
@@ -174,6 +174,7 @@ def main() -> None:
     if args.clone and not (args.clone / "cleanrl" / "ppo_atari_envpool.py").exists():
         parser.error(f"--clone {args.clone}: there is no cleanrl/ppo_atari_envpool.py in it")
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that no peer outlives this process
     pythons = dict(args.python)
     how = ["--solve", str(args.solve)] if args.solve else ["--seconds", str(args.seconds)]
     row_of: Callable[[dict[str, Any], float | None], list[str]] = solve_row if args.solve else speed_row

@@ -7,9 +7,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import ale_py  # noqa: F401  registers Pong, in the processes too that import this file
 from reporting import FRAME_SKIP, Run, num_parameters, parser
 from sample_factory.algo.runners.runner import AlgoObserver
-from sample_factory.algo.utils.env_info import obtain_env_info_in_a_separate_process
 from sample_factory.model.actor_critic import create_actor_critic
 from sample_factory.train import make_runner
 from sf_examples.atari.train_atari import parse_atari_args, register_atari_components
@@ -47,8 +47,7 @@ def main() -> None:
     runner.register_observer(Observer(run))
     runner.init()
     runner.run()
-    info = obtain_env_info_in_a_separate_process(cfg)
-    network = create_actor_critic(cfg, info.obs_space, info.action_space)
+    network = create_actor_critic(cfg, runner.env_info.obs_space, runner.env_info.action_space)
     run.write(version=version("sample-factory"), parameters=num_parameters(network), layout=layout)
 
 
