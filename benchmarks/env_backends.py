@@ -5,8 +5,8 @@
 
 "Gymnasium" is its bare `SyncVectorEnv`; "checked", "ALE", "vector" and "EnvPool" are `env.backend` "gymnasium", "ale",
 "vector" and "envpool" as collectors step them. Steps of "vector" that only reset, after an episode, do not count. All
-are measured in turns, on one core, and the median of `--rounds` is printed. "-" is what does not exist or is not
-installed.
+are measured in turns, on one core, and the median of `--rounds` is printed. "-" is what does not exist, is not
+installed or does not play the id.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable
-from importlib.util import find_spec
+from contextlib import suppress
 from statistics import median
 
 import gymnasium
@@ -25,10 +25,14 @@ from arguments import count, duration
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from lightning_a3c.environments.config import Backend, EnvConfig
+from lightning_a3c.environments.envpool_tasks import require_playable_by_envpool
 from lightning_a3c.environments.making import make_training_env
 from lightning_a3c.environments.registry import spec_of
 
-IDS = "CartPole-v1,Pendulum-v1,Acrobot-v1,LunarLander-v3,BipedalWalker-v3,HalfCheetah-v5,Hopper-v5,PongNoFrameskip-v4"
+IDS = (
+    "CartPole-v1,Pendulum-v1,Acrobot-v1,LunarLander-v3,BipedalWalker-v3,HalfCheetah-v5,Hopper-v5,"
+    "PongNoFrameskip-v4,minigrid:MiniGrid-DoorKey-5x5-v0"
+)
 WAYS = ("Gymnasium", "checked", "ALE", "vector", "EnvPool")
 _ACTIONS = 64  # drawn beforehand
 
@@ -48,7 +52,8 @@ def makers(env_id: str, num_envs: int) -> dict[str, Callable[[], VectorEnv]]:
         ways["Gymnasium"] = lambda: SyncVectorEnv(bare, autoreset_mode=AutoresetMode.SAME_STEP)
     if spec_of(env_id).vector_entry_point and not is_game:
         ways["vector"] = ours("vector")
-    if find_spec("envpool"):
+    with suppress(ValueError):
+        require_playable_by_envpool(EnvConfig(env_id), spec_of(env_id))
         ways["EnvPool"] = ours("envpool")
     return ways
 

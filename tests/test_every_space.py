@@ -1,5 +1,7 @@
 """Training on every action and observation space: what is learned, kept, resumed and refused."""
 
+import copy
+import pickle
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig
 from lightning_a3c.learning.restoring import CheckpointMismatch
 from lightning_a3c.rl.agent_network import AgentNetwork
+from lightning_a3c.rl.normalization import RunningMoments, moments_of
 from tests.scripted import Masked
 
 SPACES: dict[str, spaces.Space] = {
@@ -190,6 +193,30 @@ def test_statistics_are_pooled_kept_and_used_without_training(tmp_path: Path) ->
     before = loaded.net.observation_moments.mean.clone()
     loaded.train()(observation)
     assert torch.equal(before, loaded.net.observation_moments.mean)
+
+
+def test_merged_groups_have_the_moments_of_all_samples_together() -> None:
+    samples = torch.randn(300, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([5.0, 0.1]) + 3
+    groups = samples.split([7, 93, 200])
+    means, variances = torch.stack([moments_of(group)[0] for group in groups]).unbind(1)
+    moments = RunningMoments(2)
+    moments.merge([7, 93], means[:2], variances[:2])
+    moments.merge([200], means[2:], variances[2:])
+    whole = moments_of(samples)[0]
+    torch.testing.assert_close(torch.stack([moments.mean, moments.variance]), whole)
+    assert float(moments.count) == 300
+    torch.testing.assert_close(moments.normalize(samples), (samples - whole[0]) / whole[1].sqrt())
+
+
+def test_statistics_that_were_loaded_copied_or_pickled_normalise_alike() -> None:
+    moments = RunningMoments(1)
+    moments.merge([10], torch.tensor([[2.0]]), torch.tensor([[4.0]]))
+    loaded = RunningMoments(1)
+    loaded.load_state_dict(moments.state_dict())
+    values = torch.tensor([[4.0], [-100.0]])
+    for same in (loaded, copy.deepcopy(loaded), pickle.loads(pickle.dumps(loaded))):
+        assert same.normalize(values).flatten().tolist() == pytest.approx([1.0, -10.0])
+    assert set(moments.state_dict()) == {"count", "mean", "variance"}  # as in earlier checkpoints
 
 
 def test_bounded_means_stay_within_the_bounds_however_large_the_outputs_are() -> None:

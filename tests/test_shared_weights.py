@@ -13,12 +13,15 @@ from torch import nn
 
 from lightning_a3c.collection.shared_weights import (
     DeviceNetwork,
+    NewestRewardScale,
     SharedNetwork,
     SharedWeights,
     arrays_of,
     strip_weights,
     trained_in,
 )
+from lightning_a3c.rl.action_spec import DiscreteSpec
+from lightning_a3c.rl.agent_network import AgentNetwork
 
 CONTEXT = multiprocessing.get_context("forkserver")
 
@@ -64,6 +67,22 @@ def test_weights_of_another_process_keep_the_numbers_that_it_gave_them(dtype: to
             assert entries(reader) == ({number}, number)
             assert reader.version == number
             assert reader.compute(lambda net, _: net[0].weight.requires_grad) == (number == 5)
+
+
+def test_the_reward_scale_is_that_of_the_newest_version() -> None:
+    net = AgentNetwork(nn.Linear(2, 2), DiscreteSpec(2), scales_rewards=True)
+    weights = SharedWeights(net, CONTEXT)
+    weights.publish(net)
+    copies = (copy.deepcopy(net), copy.deepcopy(net))
+    live = [SharedNetwork(weights, copies[0]), DeviceNetwork(weights, copies[1], torch.device("cpu"))]
+    scales = [NewestRewardScale(reader, weights) for reader in live]
+    assert [scale() for scale in scales] == [1, 1]
+    for variance in (4.0, 25.0, 100.0):
+        assert net.return_moments is not None
+        net.return_moments.variance.fill_(variance)
+        net.return_moments.load_state_dict(net.return_moments.state_dict() | {"count": torch.tensor(10.0)})
+        weights.publish(net)
+        assert [scale() for scale in scales] == pytest.approx([variance**-0.5] * 2)
 
 
 def test_arrays_of_another_network_are_refused() -> None:

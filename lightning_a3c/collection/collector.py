@@ -11,7 +11,7 @@ from torch import nn
 
 from lightning_a3c.collection.job import CollectorJob, CollectorState, with_moments
 from lightning_a3c.collection.rollout import Rollout
-from lightning_a3c.collection.shared_weights import SharedWeights, network_on
+from lightning_a3c.collection.shared_weights import NewestRewardScale, SharedWeights, network_on
 from lightning_a3c.environments.checks import CallTracker
 from lightning_a3c.environments.making import clips_rewards, make_training_env, reset_seed
 from lightning_a3c.environments.replay import ReplayableEnv
@@ -63,7 +63,7 @@ class Collector:
             gae_lambda=job.rollout.gae_lambda,
             synchronous=job.rollout.synchronous,
             to_env=self._policy.to_env,
-            reward_scale=(lambda: self._net.reward_scale) if scales_rewards(job.net) else None,
+            reward_scale=NewestRewardScale(self._net, weights) if scales_rewards(job.net) else None,
         )
 
     def collect(self, out: Message | None = None) -> Message:

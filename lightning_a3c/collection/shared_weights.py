@@ -228,6 +228,28 @@ class DeviceNetwork(nn.Module):
         return version
 
 
+class NewestRewardScale:
+    """The factor for rewards in the newest version, computed once for each version.
+
+    Args:
+        net: computes with what `weights` holds.
+        weights: says which version is the newest.
+    """
+
+    def __init__(self, net: SharedNetwork | DeviceNetwork, weights: SharedWeights) -> None:
+        self._net = net
+        self._weights = weights
+        self._version = 0
+        self._scale = 1.0
+
+    def __call__(self) -> float:
+        newest = self._weights.version
+        if newest != self._version:
+            self._scale = self._net.reward_scale
+            self._version = newest
+        return self._scale
+
+
 class _Lock:
     """A lock between processes that survives the death of its holder.
 

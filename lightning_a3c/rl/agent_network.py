@@ -85,7 +85,7 @@ class AgentNetwork(nn.Module):
         """What workers multiply rewards by."""
         if self.return_moments is None or self.return_moments.count < 2:
             return 1.0
-        return float((self.return_moments.variance + 1e-8).rsqrt())
+        return float(self.return_moments.scale)
 
     def forward(
         self, observations: Observations, state: Tensor | None = None, starts: Tensor | None = None
@@ -115,8 +115,9 @@ class AgentNetwork(nn.Module):
         mask = inputs.pop(self.mask).bool() if self.mask is not None else None
         if isinstance(inputs, dict) and inputs.keys() == {""}:  # an array that travelled with its mask
             inputs = inputs[""]
-        if self.observation_moments is not None:
-            inputs = self._normalize(inputs)
+        moments = self.observation_moments  # modules take a microsecond to find each attribute
+        if moments is not None:
+            inputs = self._normalize(inputs, moments)
         return inputs, mask
 
     def unpack(self, observations: Observations) -> Observations:
@@ -142,22 +143,20 @@ class AgentNetwork(nn.Module):
     def merge(self, stats: RolloutStats, observations_per_message: int) -> None:
         """Take in what workers measured."""
         if self.observation_moments is not None:
-            for mean, variance in stats.observation_moments:
-                device = self.observation_moments.mean.device
-                count = torch.tensor(observations_per_message, device=device)
-                self.observation_moments.merge(count, mean.to(device), variance.to(device))
+            moments = stats.observation_moments
+            self.observation_moments.merge([observations_per_message] * len(moments), moments[:, 0], moments[:, 1])
         if self.return_moments is not None:
-            for count, mean, variance in stats.return_moments:
-                if count:
-                    device = self.return_moments.mean.device
-                    self.return_moments.merge(count.to(device), mean[None].to(device), variance[None].to(device))
+            measured = [row for row in stats.return_moments.tolist() if row[0]]  # floats keep every bit of a float32
+            if measured:
+                counts = [count for count, _, _ in measured]
+                rows = torch.tensor(measured)
+                self.return_moments.merge(counts, rows[:, 1:2], rows[:, 2:3])
 
-    def _normalize(self, inputs: Observations) -> Observations:
-        assert self.observation_moments is not None
+    def _normalize(self, inputs: Observations, moments: RunningMoments) -> Observations:
         if isinstance(inputs, Tensor):
-            return self.observation_moments.normalize(inputs.float().flatten(1)).view_as(inputs)
+            return moments.normalize(inputs.float().flatten(1)).view_as(inputs)
         names = [name for name, tensor in inputs.items() if tensor.is_floating_point()]
-        flat = self.observation_moments.normalize(self._normalized_elements(inputs))
+        flat = moments.normalize(self._normalized_elements(inputs))
         pieces = torch.split(flat, [inputs[name][0].numel() for name in names], dim=1)
         return {**inputs, **{name: piece.view_as(inputs[name]) for name, piece in zip(names, pieces, strict=True)}}
 
