@@ -41,7 +41,7 @@ class RunningMoments(nn.Module):
         self.register_buffer("variance", torch.ones(size))
         self.register_buffer("scale", torch.empty(size), persistent=False)
         _renew_scale(self)
-        self.register_load_state_dict_post_hook(_renew_scale)
+        self.register_load_state_dict_post_hook(_renew_scale)  # type: ignore[no-untyped-call]  # of PyTorch
 
     @torch.no_grad()
     def merge(self, counts: Sequence[float], means: Tensor, variances: Tensor) -> None:
@@ -53,7 +53,7 @@ class RunningMoments(nn.Module):
             variances: float32 [k, D], population variances.
         """
         total, mean, variance = float(self.count), self.mean.cpu().numpy(), self.variance.cpu().numpy()
-        # NumPy rounds as PyTorch does and calls on so few numbers cost a third
+        # NumPy rounds as PyTorch does, and on so few numbers its calls take a third of the time
         for count, new_mean, new_variance in zip(counts, means.cpu().numpy(), variances.cpu().numpy(), strict=True):
             total += count
             weight = np.float32(count / total)
