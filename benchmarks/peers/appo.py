@@ -27,7 +27,7 @@ class Observer(AlgoObserver):
             return
         returns = runner.policy_avg_stats.get("reward", [()])
         if self.run.tick(frames // FRAME_SKIP, lambda: list(returns[0])):
-            runner.cfg.train_for_seconds = 0  # read after each iteration
+            runner.cfg.train_for_seconds = -1  # compared after each iteration with a clock that stays at 0
 
 
 def main() -> None:
