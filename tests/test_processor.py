@@ -7,12 +7,11 @@ import threading
 
 import pytest
 import torch
-from torch import nn
 
 from lightning_a3c.system.processor import limited_threads, onednn_multiplies, prefer_onednn
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
-SMALL, LARGE = nn.Linear(64, 64), nn.Linear(512, 512)
+SMALL, LARGE = [(64, 64), (64,)], [(512, 512), (512,)]
 AVX512, AMX = {"avx512_f": True}, {"avx512_f": True, "amx_bf16": True}
 
 
@@ -79,14 +78,14 @@ def test_an_error_within_it_leaves_nothing_changed(processor: None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("processor", "net", "device"),
+    ("processor", "shapes", "device"),
     [({"avx2": True}, LARGE, CPU), (AMX, LARGE, CPU), (AVX512, LARGE, GPU), (AVX512, SMALL, CPU)],
     indirect=["processor"],
 )
 def test_mkl_stays_where_it_is_as_fast_and_where_onednn_would_round(
-    processor: None, net: nn.Module, device: torch.device
+    processor: None, shapes: list[tuple[int, ...]], device: torch.device
 ) -> None:
-    with prefer_onednn(net, device):
+    with prefer_onednn(shapes, device):
         assert torch.get_float32_matmul_precision() == "highest"
 
 
@@ -107,7 +106,7 @@ from lightning_a3c.system.processor import prefer_onednn
 
 torch.cpu.get_capabilities = lambda: {"avx512_f": True}
 torch.backends.mkldnn.matmul.fp32_precision = "bf16"
-with prefer_onednn(torch.nn.Linear(512, 512), torch.device("cpu")):
+with prefer_onednn([(512, 512)], torch.device("cpu")):
     print(torch.backends.mkldnn.matmul.fp32_precision)
 """
 

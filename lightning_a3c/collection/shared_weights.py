@@ -42,7 +42,8 @@ class SharedWeights:
 
     def __init__(self, net: nn.Module, context: BaseContext, keeps_store_order: bool = _KEEPS_STORE_ORDER) -> None:
         templates = _tensors(net)
-        self._shapes = [tensor.shape for tensor in templates]
+        self.shapes = [tensor.shape for tensor in templates]
+        """Of the parameters and buffers of one snapshot."""
         versions = torch.zeros(3, dtype=torch.int64)  # newest complete, begun in snapshot 0, begun in snapshot 1
         trained = torch.zeros(2, len(templates), dtype=torch.bool)  # per snapshot: which tensors require gradients
         numbers = torch.zeros(2, dtype=torch.int64)  # per snapshot: what readers call its version
@@ -69,7 +70,7 @@ class SharedWeights:
         Raises:
             ValueError: the parameters and buffers differ from those of the network given at construction.
         """
-        tensors = _tensors_like(net, self._shapes)
+        tensors = _tensors_like(net, self.shapes)
 
         def copy_in(snapshot: list[Tensor]) -> None:
             for shared, own in zip(snapshot, tensors, strict=True):
@@ -129,8 +130,8 @@ class SharedWeights:
             return int(self._versions[1 + version % 2]) == version
 
     def _snapshot(self, version: int) -> list[Tensor]:
-        first = _HEADER + (version % 2) * len(self._shapes)
-        return self._shared.tensors[first : first + len(self._shapes)]
+        first = _HEADER + (version % 2) * len(self.shapes)
+        return self._shared.tensors[first : first + len(self.shapes)]
 
 
 class SharedNetwork(nn.Module):

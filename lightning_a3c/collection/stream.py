@@ -167,7 +167,9 @@ class CollectorDataset(IterableDataset[Batch]):
         )
         backend = open_backend(job, self.config, self._states)
         keep_freed_memory()  # only from here on: memory used once, to start the collectors, goes back to the system
-        self._settings.enter_context(prefer_onednn(self.net, device_of(self.net)))
+        self._settings.enter_context(
+            prefer_onednn([weight.shape for weight in self.net.parameters()], device_of(self.net))
+        )
         self._settings.enter_context(limited_threads(self._workers_here(), self.config.learner_threads))
         return backend
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import prod
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightning_a3c.system.process_wide import ProcessWideSetting
 
@@ -20,16 +21,16 @@ def computes_in_bf16() -> bool:
 
 
 @contextmanager
-def prefer_onednn(net: nn.Module, device: torch.device) -> Iterator[None]:
-    """Let oneDNN instead of MKL multiply float32 matrices, if `net` is large and `device` a CPU with AVX-512 but
-    without AMX.
+def prefer_onednn(shapes: Iterable[Sequence[int]], device: torch.device) -> Iterator[None]:
+    """Let oneDNN instead of MKL multiply float32 matrices, if one of these weights is large and `device` a CPU with
+    AVX-512 but without AMX.
 
     On AMD's processors MKL uses AVX2, which is slower for wide layers. Each of oneDNN's calls takes 15 µs longer, which
     makes a layer of 64 × 64 two to three times as slow. PyTorch hands oneDNN those products that may be rounded to
     bfloat16; oneDNN rounds only with AMX, so without it all stays float32. Does nothing if the user has called
     `torch.set_float32_matmul_precision` or one of its newer relatives.
     """
-    is_large = any(weight.ndim == 2 and weight.numel() >= _WIDE for weight in net.parameters())
+    is_large = any(len(shape) == 2 and prod(shape) >= _WIDE for shape in shapes)
     if not is_large or device.type != "cpu" or not _can("avx512_f") or _can("amx_bf16"):
         yield
         return

@@ -45,7 +45,7 @@ def run_worker(
         settings.apply()
         job = load_job(shared_job)
         seed_generators(job.seed, job.first_collector + rank, attempt, job.first_update)
-        with prefer_onednn(job.net, job.device):
+        with prefer_onednn(weights.shapes, job.device):
             # asynchronous runs are not reproducible anyway: timing decides which weights act
             is_seeded = job.rollout.synchronous or not starts_faster_unseeded(job.env)
             call_tracker = CallTracker(writer.status.numpy())
