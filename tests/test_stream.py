@@ -100,7 +100,9 @@ def test_a_batch_is_let_go_before_the_next_is_gathered(num_workers: int, monkeyp
 def test_pytorchs_settings_are_the_users_again_after_close(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_f": True}, raising=False)
     before = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    with closing(dataset(learner_threads=before[0] + 1)) as stream:
+    module = data(learner_threads=before[0] + 1)
+    wide = {"class_path": "lightning_a3c.MLP", "init_args": {"hidden_sizes": [512, 512]}}
+    with closing(module.dataset(A3CModule.for_data(module, network=wide).net)) as stream:
         next(iter(stream))
         assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == (before[0] + 1, "medium")
     assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == before
