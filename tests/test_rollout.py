@@ -307,7 +307,7 @@ def test_observations_are_copies_of_a_buffer_that_the_environment_reuses(mode):
 def test_collected_tensors_have_the_types_that_the_learner_expects(mode):
     transitions, stats = play([Episode((1, 2))], mode=mode, n_steps=2).collect(3, 1)
     assert [tensor.dtype for tensor in transitions] == [torch.float32, torch.int64, torch.float32, torch.float32]
-    kinds = [torch.int64, torch.int64, torch.float32, torch.int64, torch.float32, torch.float32]
+    kinds = [torch.int64, torch.int64, torch.float32, torch.int64, torch.float32, torch.float32, torch.int64]
     assert [tensor.dtype for tensor in stats] == kinds
     assert [tuple(tensor.shape) for tensor in transitions] == [(3, 1), (3,), (3,), (3,)]
 
