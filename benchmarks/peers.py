@@ -22,6 +22,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -31,6 +32,7 @@ from arguments import duration, output_file
 
 HERE = Path(__file__).parent
 START = 600.0  # seconds that a library may take beside the time it was given
+GRACE = 2.0  # between asking a peer's processes to end and killing them
 NATURE = "3 convolutions of 32, 64, 64, hidden 512"
 
 
@@ -47,7 +49,7 @@ class Peer(NamedTuple):
 
 SAMPLE_FACTORY = "pip install sample-factory 'ale-py==0.9.0' 'gymnasium<1'"
 PEERS = {
-    "ours": Peer("lightning_a3c, data mode", "ours.py", "lightning_a3c", "make setup", "16, 32, 32, hidden 256"),
+    "ours": Peer("lightning_a3c, data mode", "ours.py", "lightning_a3c", "pip install -e .", "16, 32, 32, hidden 256"),
     "sb3": Peer(
         "stable-baselines3 A2C", "sb3_a2c.py", "stable_baselines3", "pip install 'lightning-a3c[benchmarks]'", NATURE
     ),
@@ -116,9 +118,15 @@ def train(peer: Peer, python: str, folders: list[str], how: list[str], seconds: 
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    """End what the peer left running, and wait for it."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    """End what the peer left running, and wait for it.
+
+    Python's resource tracker lets SIGTERM pass and then removes semaphores and shared memory that others left.
+    """
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        if number == signal.SIGTERM:
+            time.sleep(GRACE)
     process.wait()
 
 

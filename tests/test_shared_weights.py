@@ -11,15 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_a3c.collection.shared_weights import (
-    DeviceNetwork,
-    NewestRewardScale,
-    SharedNetwork,
-    SharedWeights,
-    arrays_of,
-    strip_weights,
-    trained_in,
-)
+from lightning_a3c.collection.published_networks import DeviceNetwork, NewestRewardScale, SharedNetwork
+from lightning_a3c.collection.shared_weights import SharedWeights, arrays_of, strip_weights, trained_in
 from lightning_a3c.rl.action_spec import DiscreteSpec
 from lightning_a3c.rl.agent_network import AgentNetwork
 

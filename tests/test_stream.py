@@ -1,13 +1,17 @@
 """Batches of fresh experience, from this process or from workers."""
 
 import weakref
+from collections.abc import Callable
 from contextlib import closing
+from typing import Any
 
+import gymnasium
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from lightning_a3c import A3CModule
+from lightning_a3c import A3CModule, EnvConfig
 from tests.small_runs import data, dataset
 
 
@@ -106,6 +110,31 @@ def test_pytorchs_settings_are_the_users_again_after_close(monkeypatch: pytest.M
         next(iter(stream))
         assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == (before[0] + 1, "medium")
     assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == before
+
+
+class TellsPrecision(gymnasium.Env[np.ndarray, int]):
+    """Every step ends an episode, whose return is 1 where oneDNN multiplies float32 matrices."""
+
+    observation_space = gymnasium.spaces.Box(-1, 1, (4,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        return np.zeros(4, np.float32), {}
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return np.zeros(4, np.float32), float(torch.get_float32_matmul_precision() == "medium"), True, False, {}
+
+
+@pytest.mark.parametrize(("width", "is_wide"), [(64, False), (512, True)])
+def test_workers_and_learner_multiply_alike(width: int, is_wide: bool, register: Callable[..., str]) -> None:
+    env = EnvConfig(register("TellsPrecision-v0", "tests.test_stream:TellsPrecision"), num_envs=4)
+    module = data(env=env, num_workers=1)
+    network = {"class_path": "lightning_a3c.MLP", "init_args": {"hidden_sizes": [width, width]}}
+    with closing(module.dataset(A3CModule.for_data(module, network=network).net)) as stream:
+        stats = next(iter(stream)).stats
+        of_learner = float(torch.get_float32_matmul_precision() == "medium")
+    assert set(stats.episode_returns[stats.episode_lengths > 0].tolist()) == {of_learner}
+    assert of_learner <= is_wide  # on other processors, MKL multiplies for all
 
 
 def test_a_data_loader_in_this_process_works() -> None:

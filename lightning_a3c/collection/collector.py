@@ -10,8 +10,9 @@ from gymnasium.vector import AutoresetMode
 from torch import nn
 
 from lightning_a3c.collection.job import CollectorJob, CollectorState, with_moments
+from lightning_a3c.collection.published_networks import NewestRewardScale, network_on
 from lightning_a3c.collection.rollout import Rollout
-from lightning_a3c.collection.shared_weights import NewestRewardScale, SharedWeights, network_on
+from lightning_a3c.collection.shared_weights import SharedWeights
 from lightning_a3c.environments.checks import CallTracker
 from lightning_a3c.environments.making import clips_rewards, make_training_env, reset_seed
 from lightning_a3c.environments.replay import ReplayableEnv

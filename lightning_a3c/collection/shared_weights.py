@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 import platform
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from multiprocessing.context import BaseContext
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lightning_a3c.collection.shared_tensors import SharedTensors
-from lightning_a3c.rl.memory import state_size_of
-
-_Result = TypeVar("_Result")
 
 _KEEPS_STORE_ORDER = platform.machine().lower() in ("x86_64", "amd64", "i386", "i686")
 _HEADER = 3  # shared tensors before the snapshots
@@ -41,9 +37,9 @@ class SharedWeights:
     """
 
     def __init__(self, net: nn.Module, context: BaseContext, keeps_store_order: bool = _KEEPS_STORE_ORDER) -> None:
-        templates = _tensors(net)
+        templates = tensors_of(net)
         self.shapes = [tensor.shape for tensor in templates]
-        """Of the parameters and buffers of one snapshot."""
+        """Those of a snapshot's parameters and buffers."""
         versions = torch.zeros(3, dtype=torch.int64)  # newest complete, begun in snapshot 0, begun in snapshot 1
         trained = torch.zeros(2, len(templates), dtype=torch.bool)  # per snapshot: which tensors require gradients
         numbers = torch.zeros(2, dtype=torch.int64)  # per snapshot: what readers call its version
@@ -111,7 +107,7 @@ class SharedWeights:
     @torch.no_grad()
     def attach(self, net: nn.Module, version: int) -> None:
         """Make the tensors of `net` views of the snapshot that holds or will hold `version`; its own are released."""
-        for own, shared in zip(_tensors(net), self._snapshot(version), strict=True):
+        for own, shared in zip(tensors_of(net), self._snapshot(version), strict=True):
             own.set_(shared)  # type: ignore[call-overload]  # PyTorch's stubs lack the tensor form
 
     def number_of(self, version: int) -> int:
@@ -120,7 +116,7 @@ class SharedWeights:
 
     def mark_trained(self, net: nn.Module, version: int) -> None:
         """Let exactly those tensors of `net` require gradients that do in the snapshot of `version`."""
-        for own, is_trained in zip(_tensors(net), self._shared.tensors[1][version % 2].tolist(), strict=True):
+        for own, is_trained in zip(tensors_of(net), self._shared.tensors[1][version % 2].tolist(), strict=True):
             if own.requires_grad != is_trained:
                 own.requires_grad_(is_trained)
 
@@ -132,123 +128,6 @@ class SharedWeights:
     def _snapshot(self, version: int) -> list[Tensor]:
         first = _HEADER + (version % 2) * len(self.shapes)
         return self._shared.tensors[first : first + len(self.shapes)]
-
-
-class SharedNetwork(nn.Module):
-    """The newest published network, computing on the shared snapshots: this process holds no weights of its own.
-
-    If a snapshot is overwritten during a computation, which takes two publications, the computation is repeated. So no
-    result comes from half-written weights.
-
-    Args:
-        weights: at least one version must be published before the first computation.
-        net: the architecture, in the snapshots' dtypes. It must not write to its parameters or buffers.
-    """
-
-    def __init__(self, weights: SharedWeights, net: nn.Module) -> None:
-        super().__init__()
-        self.network_name = type(net).__name__
-        self.action_spec = getattr(net, "action_spec", None)
-        self.version = 0
-        """The version that the last computation used."""
-        self._weights = weights
-        self._nets = nn.ModuleList([net, copy.deepcopy(net)])
-        self._marked = [0, 0]  # per snapshot: the version whose trained tensors are marked
-        self._numbers = [0, 0]  # per snapshot: what that version is called
-        for version, twin in enumerate(self._nets):
-            weights.attach(twin, version)
-        self.state_size = state_size_of(net)
-
-    def forward(self, *inputs: Tensor) -> Any:
-        return self.compute(lambda net, _: net(*inputs))
-
-    @property
-    def reward_scale(self) -> float:
-        """The factor for rewards in the newest version."""
-        return self.compute(lambda net, _: float(net.reward_scale))  # type: ignore[arg-type]
-
-    def compute(self, function: Callable[[nn.Module, int], _Result]) -> _Result:
-        """`function` of the newest network and its version; called again if the snapshot did not last."""
-        while True:
-            version = self._weights.version
-            net = self._nets[version % 2]
-            if self._marked[version % 2] != version:
-                self._weights.mark_trained(net, version)
-                self._numbers[version % 2] = self._weights.number_of(version)
-                self._marked[version % 2] = version
-            number = self._numbers[version % 2]
-            result = function(net, number)
-            if self._weights.holds(version):
-                if self.version != number:  # modules take microseconds to set an attribute
-                    self.version = number
-                return result
-
-
-class DeviceNetwork(nn.Module):
-    """The newest published network on a device other than the CPU: a copy, renewed before it computes.
-
-    Args:
-        weights: at least one version must be published before the first computation.
-        net: the architecture, in the snapshots' dtypes.
-        device: where the copy lies.
-    """
-
-    def __init__(self, weights: SharedWeights, net: nn.Module, device: torch.device) -> None:
-        super().__init__()
-        self.network_name = type(net).__name__
-        self.action_spec = getattr(net, "action_spec", None)
-        self.version = 0
-        """The version of the copy."""
-        self._weights = weights
-        self._renewed_at = 0  # publications when the copy was last renewed
-        self._read = SharedNetwork(weights, net).compute
-        self._net = copy.deepcopy(net).to(device)
-        self.state_size = state_size_of(self._net)
-
-    def forward(self, *inputs: Tensor) -> Any:
-        return self.compute(lambda net, _: net(*inputs))
-
-    @property
-    def reward_scale(self) -> float:
-        """The factor for rewards in the newest version."""
-        return self.compute(lambda net, _: float(net.reward_scale))  # type: ignore[arg-type]
-
-    def compute(self, function: Callable[[nn.Module, int], _Result]) -> _Result:
-        """`function` of the newest network and its version."""
-        newest = self._weights.version
-        if newest != self._renewed_at:
-            self.version = self._read(self._renew)
-            self._renewed_at = newest
-        return function(self._net, self.version)
-
-    @torch.no_grad()
-    def _renew(self, newest: nn.Module, version: int) -> int:
-        for own, shared in zip(_tensors(self._net), _tensors(newest), strict=True):
-            own.copy_(shared)
-            own.requires_grad_(shared.requires_grad)
-        return version
-
-
-class NewestRewardScale:
-    """The factor for rewards in the newest version, computed once for each version.
-
-    Args:
-        net: computes with what `weights` holds.
-        weights: says which version is the newest.
-    """
-
-    def __init__(self, net: SharedNetwork | DeviceNetwork, weights: SharedWeights) -> None:
-        self._net = net
-        self._weights = weights
-        self._version = 0
-        self._scale = 1.0
-
-    def __call__(self) -> float:
-        newest = self._weights.version
-        if newest != self._version:
-            self._scale = self._net.reward_scale
-            self._version = newest
-        return self._scale
 
 
 class _Lock:
@@ -270,15 +149,10 @@ class _Lock:
             self._lock.release()
 
 
-def network_on(device: torch.device, weights: SharedWeights, net: nn.Module) -> SharedNetwork | DeviceNetwork:
-    """The newest published network, computing on `device`."""
-    return SharedNetwork(weights, net) if device.type == "cpu" else DeviceNetwork(weights, net, device)
-
-
 @torch.no_grad()
 def strip_weights(net: nn.Module) -> None:
     """Leave only the architecture, which `SharedWeights.attach` completes."""
-    for tensor in _tensors(net):
+    for tensor in tensors_of(net):
         tensor.set_(tensor.new_empty(0))  # type: ignore[call-overload]
 
 
@@ -290,14 +164,14 @@ def arrays_of(net: nn.Module, like: nn.Module) -> list[np.ndarray]:
     Raises:
         ValueError: the networks have other parameters or buffers.
     """
-    templates = _tensors(like)
+    templates = tensors_of(like)
     tensors = _tensors_like(net, [template.shape for template in templates])
     return [_as_array(own.detach().to("cpu", template.dtype)) for own, template in zip(tensors, templates, strict=True)]
 
 
 def trained_in(net: nn.Module) -> list[bool]:
     """Which of its parameters and buffers require gradients."""
-    return [tensor.requires_grad for tensor in _tensors(net)]
+    return [tensor.requires_grad for tensor in tensors_of(net)]
 
 
 def _as_array(tensor: Tensor) -> np.ndarray:
@@ -306,7 +180,7 @@ def _as_array(tensor: Tensor) -> np.ndarray:
 
 
 def _tensors_like(net: nn.Module, shapes: Sequence[torch.Size]) -> list[Tensor]:
-    tensors = _tensors(net)
+    tensors = tensors_of(net)
     if [tensor.shape for tensor in tensors] != shapes:
         raise ValueError(
             f"network {type(net).__name__} has other parameters or buffers than when training began, "
@@ -316,6 +190,10 @@ def _tensors_like(net: nn.Module, shapes: Sequence[torch.Size]) -> list[Tensor]:
     return tensors
 
 
-def _tensors(net: nn.Module) -> list[Tensor]:
-    # by position, since wrappers such as torch.compile rename them; `state_dict` would leave out non-persistent buffers
+def tensors_of(net: nn.Module) -> list[Tensor]:
+    """Its parameters and buffers, in the order of a snapshot.
+
+    By position, since wrappers such as `torch.compile` rename them. `state_dict` would leave out non-persistent
+    buffers.
+    """
     return [*net.parameters(), *net.buffers()]

@@ -16,6 +16,7 @@ from lightning_a3c.collection.backend import CollectorBackend, open_backend
 from lightning_a3c.collection.config import StreamConfig
 from lightning_a3c.collection.job import CollectorJob, CollectorState
 from lightning_a3c.collection.processes.errors import WorkerError
+from lightning_a3c.collection.shared_weights import tensors_of
 from lightning_a3c.rl.agent_network import AgentNetwork
 from lightning_a3c.rl.network_checks import device_of
 from lightning_a3c.rl.types import Batch, RolloutStats, map_tensors
@@ -168,7 +169,7 @@ class CollectorDataset(IterableDataset[Batch]):
         backend = open_backend(job, self.config, self._states)
         keep_freed_memory()  # only from here on: memory used once, to start the collectors, goes back to the system
         self._settings.enter_context(
-            prefer_onednn([weight.shape for weight in self.net.parameters()], device_of(self.net))
+            prefer_onednn([tensor.shape for tensor in tensors_of(self.net)], device_of(self.net))
         )
         self._settings.enter_context(limited_threads(self._workers_here(), self.config.learner_threads))
         return backend

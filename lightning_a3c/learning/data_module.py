@@ -38,6 +38,7 @@ from lightning_a3c.learning.lightning_internals import leave_out_sigterm_broadca
 from lightning_a3c.learning.observation_file import read_observations
 from lightning_a3c.learning.peers import Peers, SharedEvaluation, peers_of
 from lightning_a3c.learning.progress import Progress
+from lightning_a3c.learning.source_lags import Sources
 from lightning_a3c.rl.memory import is_recurrent
 from lightning_a3c.rl.network_checks import device_of
 from lightning_a3c.rl.targets import TargetName, VTraceConfig
@@ -289,12 +290,12 @@ class CollectorDataModule(pl.LightningDataModule):
         )
 
     @property
-    def sources(self) -> tuple[str, int, int]:
-        """What the policy lag is logged for one by one, the collectors of each, and how many a learner has."""
+    def sources(self) -> Sources:
+        """Whose policy lag the log tells apart."""
         workers = max(1, self.num_workers)
         if self.collectors is None:
-            return "learner", workers, 1
-        return "actor", workers // self.collectors.actors, self.collectors.actors
+            return Sources("learner", collectors=workers, per_learner=1)
+        return Sources("actor", workers // self.collectors.actors, self.collectors.actors)
 
     @property
     def num_predict_observations(self) -> int:

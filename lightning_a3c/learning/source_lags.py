@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
@@ -14,24 +15,33 @@ from lightning_a3c.rl.types import Batch
 _UPDATES = 50  # over which lags are averaged
 
 
-class SourceLags:
-    """Tells the mean lag of the collector whose messages are the oldest, and of each source, if there are several.
+class Sources(NamedTuple):
+    """What experience comes from: on Ray actors, otherwise learners with their workers."""
 
-    A source is an actor on Ray, otherwise a learner with its workers. Sources are numbered through all learners.
+    kind: str  # "actor" or "learner"
+    collectors: int  # of each source
+    per_learner: int
+
+
+_ONE = Sources("learner", 1, 1)
+
+
+class SourceLags:
+    """Tells the mean lag of the collector whose messages are the oldest, and of each source if there are several.
+
+    Sources are numbered through all learners.
     """
 
     def __init__(self) -> None:
         self._recent: deque[tuple[Tensor, Tensor]] = deque(maxlen=_UPDATES)  # collectors and lags, int64 [k] each
-        self._kind = ""
-        self._size = 1  # collectors of each source
+        self._sources = _ONE
         self._are_several = False
 
     def begin(self, trainer: pl.Trainer) -> None:
         """Training begins."""
         self._recent.clear()
-        data = getattr(trainer, "datamodule", None)
-        self._kind, self._size, count = getattr(data, "sources", ("learner", 1, 1))
-        self._are_several = count * trainer.world_size > 1
+        self._sources = getattr(getattr(trainer, "datamodule", None), "sources", _ONE)
+        self._are_several = self._sources.per_learner * trainer.world_size > 1
 
     def update(self, batch: Batch) -> None:
         """Note the lags of an update."""
@@ -42,8 +52,8 @@ class SourceLags:
         collectors, lags = (torch.cat(part).cpu().numpy() for part in zip(*self._recent, strict=True))
         metrics = {"policy_lag_worst": max(_means(collectors, lags).values())}
         if self._are_several:
-            means = _means(collectors // self._size, lags)
-            metrics |= {f"policy_lag/{self._kind}_{number}": mean for number, mean in means.items()}
+            means = _means(collectors // self._sources.collectors, lags)
+            metrics |= {f"policy_lag/{self._sources.kind}_{number}": mean for number, mean in means.items()}
         return metrics
 
 

@@ -32,7 +32,7 @@ class Arrivals:
         self._pins = pin_memory
         self._arrivals: deque[_Arrival] = deque()
         self._used = 0  # messages of the first arrival that are in a batch
-        self._used_up: list[_Arrival] = []  # with no message that is not
+        self._used_up: list[_Arrival] = []  # all of their messages are in batches
 
     def __bool__(self) -> bool:
         return bool(self._arrivals)
@@ -46,7 +46,7 @@ class Arrivals:
         self._arrivals.append(_Arrival(actor, answer))
 
     def free_used(self) -> None:
-        """Give the memory of answers back to Ray; none is given back without this call, since it talks to a daemon."""
+        """Give the memory of answers that are in batches back to Ray, which talks to its daemon."""
         self._used_up.clear()
 
     def clear(self) -> None:

@@ -38,7 +38,9 @@ _ROOM_SECONDS = 10.0  # of waiting for room before that is told
 
 _log = logging.getLogger(__name__)
 
-_never_freed: list[object] = []  # answers in the memory of a daemon that is gone, which freeing them would talk to
+_never_freed: list[
+    object
+] = []  # answers in a lost daemon's memory: freeing them would talk to it, and end this process
 
 
 class RayBackend:
@@ -189,7 +191,7 @@ class RayBackend:
         if not self._calls:
             time.sleep(timeout)
         elif timeout or not self._arrivals:
-            # Without fetching, waiting goes on where the daemon dies; with it, Ray would end this process
+            # Without fetching, Ray lets this process wait on if the daemon dies; with it, Ray would end it
             ready, _ = ray.wait(list(self._calls), timeout=timeout, fetch_local=False)
             self._cluster.require_alive()
             for call in ready:
