@@ -11,6 +11,8 @@ import torch
 
 from lightning_a3c import A3CModule
 
+if len(sys.argv) < 2:
+    sys.exit(__doc__)
 checkpoint, episodes = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 5
 module = A3CModule.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
 env = gymnasium.make(module.hparams["task"]["env_id"])

@@ -170,6 +170,22 @@ def test_a_wrong_name_ends_in_one_line_before_anything_is_written(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_checkpoint_of_another_environment_is_refused_before_anything_is_written(
+    cartpole_run: Path, tmp_path: Path
+) -> None:
+    refused = fit(tmp_path, f"--ckpt_path={cartpole_run / 'checkpoints/last.ckpt'}", "--data.env.id=Acrobot-v1")
+    assert refused.returncode == 1
+    assert "trained with observation_shape (4,), this run has (6,)" in refused.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_place_without_folders_is_refused_in_one_line(tmp_path: Path) -> None:
+    refused = fit(tmp_path, "--trainer.default_root_dir=/proc/nowhere")
+    assert refused.returncode == 1
+    assert "cannot write /proc/nowhere/CartPole-v1: No such file or directory; choose another place" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
 def test_a_configuration_is_copied_once_and_the_copy_then_found_by_name(tmp_path: Path) -> None:
     assert lightning_a3c("configs", "--copy=cartpole_data", folder=tmp_path).stdout == "cartpole_data.yaml\n"
     copy = tmp_path / "cartpole_data.yaml"

@@ -220,6 +220,16 @@ def test_a_log_that_is_no_table_of_numbers_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"\xff\xfe,step", r"metrics.csv is damaged \("), (b"", "metrics.csv is empty: its run logged")],
+)
+def test_a_log_that_is_damaged_or_empty_is_named(content: bytes, message: str, tmp_path: Path) -> None:
+    log(tmp_path, 0, (10, 1)).write_bytes(content)
+    with pytest.raises(UnreadableRun, match=message):
+        read_run(tmp_path)
+
+
+@pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda folder: None, "holds no metrics.csv; train with pytorch_lightning.loggers.CSVLogger"),

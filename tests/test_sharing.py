@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -175,6 +176,14 @@ def test_the_whole_folder_holds_weights_card_configuration_video_and_onnx(
     assert f"{results['test/return_mean_low']:.2f} … {results['test/return_mean_high']:.2f}" in text
     assert "load_policy" in text
     assert all(f"`{name}`" in text for name in files)
+
+
+def test_the_shared_configuration_starts_a_new_run(cartpole_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(cartpole_run, run := tmp_path / "runs/resumed/1")
+    config = run / "csv/version_0/config.yaml"
+    config.write_text(config.read_text().replace("\nckpt_path: null\n", "\nckpt_path: last\n"))
+    main(["export", str(run / "checkpoints/last.ckpt"), "--to", str(tmp_path / "policy")])
+    assert yaml.safe_load((tmp_path / "policy/config.yaml").read_text())["ckpt_path"] is None
 
 
 def test_a_checkpoint_without_a_run_and_a_test_is_exported_with_a_note(

@@ -40,6 +40,7 @@ from lightning_a3c.command_line.save_config import SaveConfigAndMachine
 from lightning_a3c.command_line.usage_errors import check_configs
 from lightning_a3c.learning.data_module import CollectorDataModule
 from lightning_a3c.learning.module import A3CModule
+from lightning_a3c.learning.restoring import require_same_agent
 from lightning_a3c.learning.trainer_checks import require_supported_names, require_supported_strategy
 from lightning_a3c.system.files import require_checkpoint
 from lightning_a3c.viewing.numbered_runs import ROOT, RunFolder
@@ -164,7 +165,16 @@ class A3CCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         with errors_in_one_line():
             super().instantiate_classes()
-            self.model.configure_optimizers()  # refuses wrong arguments before the run writes files
+            # what is refused here is refused before the run writes files
+            self.model.configure_optimizers()
+            self._require_fitting_checkpoint()
+
+    def _require_fitting_checkpoint(self) -> None:
+        if self.subcommand != "fit" or not isinstance(self.model, A3CModule):
+            return
+        path = Path(self.config_init["fit"].get("ckpt_path") or "")
+        if path.is_file():
+            require_same_agent(torch.load(path, map_location="meta", weights_only=True), self.model)
 
     def _close_run_folder(self) -> None:
         if isinstance(self.run_folder, RunFolder):

@@ -28,8 +28,9 @@ def require_same_agent(checkpoint: Mapping[str, Any], module: pl.LightningModule
     trained_on, played = task_of(theirs), hparams["task"]
     if trained_on and played and task_spaces(trained_on) != task_spaces(played):
         raise CheckpointMismatch(
-            f"the checkpoint was trained with actions and observations {task_spaces(trained_on)}, this run has "
-            f"{task_spaces(played)}; use the config that made it"
+            f"the checkpoint was trained on {trained_on['env_id']} with actions and observations "
+            f"{task_spaces(trained_on)}, this run has {played['env_id']} with {task_spaces(played)}; use the config "
+            "that made it"
         )
     for name in ("observation_shape", "num_actions", "action_spec"):
         if name in theirs and as_in_files(theirs[name]) != as_in_files(hparams[name]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -92,7 +93,7 @@ def export_policy(source: Source, folder: str | Path, with_video: bool = False) 
         save_model(module.net, str(partial / WEIGHTS), metadata={"format": "pt"})
         shutil.copymode(partial / DESCRIPTION, partial / WEIGHTS)  # safetensors lets nobody else read it
         if source.config is not None:
-            (partial / CONFIG).write_text(source.config, encoding="utf-8")
+            (partial / CONFIG).write_text(_for_a_new_run(source.config), encoding="utf-8")
         if source.video is not None:
             shutil.copyfile(source.video, partial / VIDEO)
         elif with_video:
@@ -206,3 +207,8 @@ class _PlainDumper(yaml.SafeDumper):
 
 
 _PlainDumper.add_multi_representer(object, lambda dumper, value: dumper.represent_str(f"{NOT_KEPT}{value!r}"))
+
+
+def _for_a_new_run(config: str) -> str:
+    """The configuration without the checkpoint that this run went on from, which its reader does not have."""
+    return re.sub(r"^ckpt_path: .*$", "ckpt_path: null", config, flags=re.MULTILINE)

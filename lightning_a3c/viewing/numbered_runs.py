@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from lightning_a3c.system.files import NotWritable
+
 ROOT = "runs"
 CHECKPOINTS = "checkpoints"
 _NAMES = {name: re.compile(rf"{name}(-v?\d+)?\.ckpt") for name in ("last", "best")}
@@ -38,9 +40,16 @@ class RunFolder:
 
     @classmethod
     def next_in(cls, parent: Path) -> RunFolder:
-        """Make the folder with the next free number, from 1."""
+        """Make the folder with the next free number, from 1.
+
+        Raises:
+            OSError: the folder cannot be made.
+        """
         made = [folder for folder in reversed((parent, *parent.parents)) if not folder.exists()]
-        parent.mkdir(parents=True, exist_ok=True)
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError as error:  # a place where nobody can make folders, such as /proc
+            raise NotWritable(f"cannot write {parent}: {error.strerror}; choose another place") from error
         while True:
             number = max((int(folder.name) for folder in numbered(parent)), default=0) + 1
             try:

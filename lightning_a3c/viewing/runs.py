@@ -233,17 +233,22 @@ def _is_fresh(log_folder: Path, columns: dict[str, np.ndarray], older: dict[str,
 
 def _read_csv(path: Path) -> dict[str, np.ndarray]:
     """The columns of one file, reduced to the rows that have env steps; see `Run` for validation."""
-    with path.open(newline="") as file:
-        reader = csv.reader(file)
-        header = next(reader, [])
-        rows = []
-        for row in reader:
-            if len(row) != len(header):
-                raise UnreadableRun(
-                    f"{path} line {reader.line_num} has {len(row)} of {len(header)} values: the file was cut off; "
-                    "remove that line to read the rest"
-                )
-            rows.append(row)
+    rows = []
+    try:
+        with path.open(newline="") as file:
+            reader = csv.reader(file)
+            header = next(reader, [])
+            for row in reader:
+                if len(row) != len(header):
+                    raise UnreadableRun(
+                        f"{path} line {reader.line_num} has {len(row)} of {len(header)} values: the file was cut off; "
+                        "remove that line to read the rest"
+                    )
+                rows.append(row)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UnreadableRun(f"{path} is damaged ({error}); move its run elsewhere to see the others") from error
+    if not header:
+        raise UnreadableRun(f"{path} is empty: its run logged nothing; move it elsewhere to see the others")
     try:
         table = np.array([[float(value or "nan") for value in row] for row in rows]).reshape(-1, len(header))
     except ValueError as error:
