@@ -170,6 +170,13 @@ def test_a_wrong_name_ends_in_one_line_before_anything_is_written(
     assert not list(tmp_path.iterdir())
 
 
+def test_the_list_of_runs_names_the_configuration_of_a_run_with_a_name_of_its_own(tmp_path: Path) -> None:
+    done = fit(tmp_path, "--config=cartpole_data", "--name=mine", "--trainer.max_steps=40")
+    assert done.returncode == 0, done.stderr
+    _, row = lightning_a3c("runs", folder=tmp_path).stdout.splitlines()
+    assert row.split()[:3] == ["runs/mine/1", "cartpole_data", "0"]
+
+
 def test_a_checkpoint_of_another_environment_is_refused_before_anything_is_written(
     cartpole_run: Path, tmp_path: Path
 ) -> None:

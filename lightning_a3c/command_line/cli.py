@@ -121,7 +121,9 @@ class A3CCLI(LightningCLI):
             with errors_in_one_line():
                 require_checkpoint(config["ckpt_path"])
         configs = None if self._family else name_from_configs(self._args or ())
-        config["name"] = config["name"] or configs or _name_of_environment(config["data"])
+        of_config = configs or _name_of_environment(config["data"])
+        config["name"] = config["name"] or of_config
+        self.save_config_kwargs["name_of_config"] = of_config
         self._tell_of_family(config)
 
     def _tell_of_family(self, config: Any) -> None:

@@ -19,7 +19,8 @@ from lightning_a3c.viewing.run_folders import log_folders
 
 
 class SaveConfigAndMachine(SaveConfigCallback):
-    """Saves a run's configuration, and its machine and start time in `machine.json`, to the folder of every logger.
+    """Saves a run's configuration, and in `machine.json` its machine, start and the configuration's name, for every
+    logger in its folder.
 
     Lightning saves the configuration to the first logger's folder only, but `report` reads the CSV logger's. Existing
     files stay: new ones then get numbers. Needs `save_to_log_dir=False`, or Lightning saves the configuration too.
@@ -28,8 +29,9 @@ class SaveConfigAndMachine(SaveConfigCallback):
     that. Not for scripts, which may hold paths of several runs.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, name_of_config: str | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._name_of_config = name_of_config
         self._checkpoints = CheckpointFolders()
         self._has_begun = False
 
@@ -38,7 +40,8 @@ class SaveConfigAndMachine(SaveConfigCallback):
             return
         # the start time tells the folders of one run from another's; without loggers, all runs share one folder
         start = {"started": datetime.now(UTC).isoformat(timespec="milliseconds")} if trainer.loggers else {}
-        about = json.dumps(start | machine(), indent=2) + "\n"
+        of_config = {"configuration": self._name_of_config} if self._name_of_config else {}
+        about = json.dumps(start | of_config | machine(), indent=2) + "\n"
         config = self.parser.dump(self.config, skip_none=False)
         for folder in log_folders(trainer):
             _keep(folder, {self.config_filename: config, "machine.json": about})

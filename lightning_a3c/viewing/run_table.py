@@ -47,11 +47,11 @@ def aligned(rows: Iterable[Iterable[str]]) -> str:
 
 
 def _row(run: Run) -> list[str]:
-    config = run.settings
+    name = (run.machine or {}).get("configuration") or run.settings.get("name")
     bound = run.solved_bound
     return [
         str(run.folder),
-        str(config.get("name") or "–"),
+        str(name or "–"),
         "–" if run.seed is None else str(run.seed),
         f"{_last(run, 'env_steps'):,.0f}",
         f"{value:.2f}" if (value := _last(run, "return_100")) is not None else "–",
