@@ -163,7 +163,7 @@ def run_parts(
     }
     if DEVICES[accelerator] != worker_device:
         repeats["learning in a worker"] = _update(copy.deepcopy(net), task, worker_device, bf16), BATCH_SIZE
-    with prefer_onednn(torch.device("cpu")):
+    with prefer_onednn([weight.shape for weight in net.parameters()], torch.device("cpu")):
         return {part: rate_of(repeat, steps, seconds / 6) for part, (repeat, steps) in repeats.items()}
 
 

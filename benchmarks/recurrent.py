@@ -107,7 +107,7 @@ def run_parts(seconds: float) -> dict[str, float]:
         torch.nn.utils.clip_grad_norm_(module.net.parameters(), 0.1)
         optimizer.step()
 
-    with prefer_onednn(torch.device("cpu")):
+    with prefer_onednn([weight.shape for weight in module.net.parameters()], torch.device("cpu")):
         return {
             "env": rate_of(lambda: env.step(actions), ENVS, seconds / 3),
             "acting": rate_of(lambda: policy(seen, memory), ENVS, seconds / 3),

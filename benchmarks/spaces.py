@@ -2,6 +2,7 @@
 
     python benchmarks/spaces.py --seconds 20
     python benchmarks/spaces.py --seconds 20 --only CartPole-v1,LunarLander-v3 --rounds 3
+    python benchmarks/spaces.py --seconds 10 --rounds 4 --columns "own layout,observations normalised,rewards too"
 
 "same shape" is 16 environments × 5 steps an update for both, ours in one worker, and networks of 64 × 64 with tanh.
 "own layout" is two workers with 64 environments each and 2,048 transitions an update, and EnvPool's environments where
@@ -13,6 +14,7 @@ turns; the means over the rounds are printed.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from functools import partial
 from statistics import fmean
 from typing import Any
@@ -27,6 +29,7 @@ from lightning_a3c.environments.making import training_backend
 from lightning_a3c.environments.registry import spec_of
 
 IDS = "CartPole-v1,LunarLander-v3,HalfCheetah-v5,minigrid:MiniGrid-DoorKey-5x5-v0"
+_OTHERS = ("stable-baselines3", "same shape", "same shape, auto")  # columns that do not use `fastest_backend`
 _FLAT = [{"class_path": "flat_image.FlatImage"}]
 
 
@@ -48,8 +51,8 @@ def fastest_backend(env_id: str) -> Backend:
     return "envpool"
 
 
-def run_ours(seconds: float, env_id: str, own_layout: bool, backend: Backend, normalize: bool = False) -> Speed:
-    """Data mode."""
+def run_ours(seconds: float, env_id: str, own_layout: bool, backend: Backend, normalize: Sequence[str] = ()) -> Speed:
+    """Data mode; `normalize` may name observations and rewards."""
     import logging
     import warnings
 
@@ -72,7 +75,9 @@ def run_ours(seconds: float, env_id: str, own_layout: bool, backend: Backend, no
     wrappers = _FLAT if is_dict(env_id) else []
     env = EnvConfig(env_id, 64 if own_layout else 16, backend=backend, wrappers=wrappers)
     data = CollectorDataModule(env, num_workers=2 if own_layout else 1, n_steps=5, **sizes)
-    module = A3CModule.for_data(data, normalize_observations=normalize, normalize_rewards=normalize)
+    module = A3CModule.for_data(
+        data, normalize_observations="observations" in normalize, normalize_rewards="rewards" in normalize
+    )
     trainer = pl.Trainer(
         accelerator="cpu",
         max_epochs=-1,
@@ -116,16 +121,24 @@ def main() -> None:
     parser.add_argument("--seconds", type=duration, default=20.0, help="of each measurement")
     parser.add_argument("--rounds", type=count, default=1)
     parser.add_argument("--only", default=IDS, help="ids, separated by commas")
+    parser.add_argument("--columns", help="columns, separated by commas; the factors are of the first")
     options = parser.parse_args()
+
+    def own_layout(env_id: str, normalize: Sequence[str] = ()) -> Any:
+        return partial(
+            run_ours, env_id=env_id, own_layout=True, backend=fastest_backend(env_id), normalize=normalize
+        )
+
     runs: dict[str, Any] = {
         "stable-baselines3": lambda env_id: partial(run_sb3, env_id=env_id),
         "same shape": lambda env_id: partial(run_ours, env_id=env_id, own_layout=False, backend="gymnasium"),
         "same shape, auto": lambda env_id: partial(run_ours, env_id=env_id, own_layout=False, backend="auto"),
-        "own layout": lambda env_id: partial(run_ours, env_id=env_id, own_layout=True, backend=fastest_backend(env_id)),
-        "own layout, normalised": lambda env_id: partial(
-            run_ours, env_id=env_id, own_layout=True, backend=fastest_backend(env_id), normalize=True
-        ),
+        "own layout": own_layout,
+        "observations normalised": partial(own_layout, normalize=("observations",)),
+        "rewards too": partial(own_layout, normalize=("observations", "rewards")),
     }
+    if options.columns:
+        runs = {name: runs[name] for name in options.columns.split(",")}
     print(f"| | {' | '.join(runs)} |\n|---|{'---|' * len(runs)}")
     for env_id in options.only.split(","):
         speeds: dict[str, list[float]] = {name: [] for name in runs}
@@ -133,10 +146,10 @@ def main() -> None:
             for name, make in runs.items():
                 row = measure_system(f"{name} on {env_id}", make(env_id), options.seconds)
                 speeds[name].append(row["steps_per_second"])
-        base = fmean(speeds["stable-baselines3"])
+        base = fmean(speeds[next(iter(runs))])
         backend = fastest_backend(env_id)
         cells = " | ".join(
-            f"{fmean(found):,.0f} ({fmean(found) / base:.2f} ×{f', {backend}' if 'own' in name else ''})"
+            f"{fmean(found):,.0f} ({fmean(found) / base:.2f} ×{'' if name in _OTHERS else f', {backend}'})"
             for name, found in speeds.items()
         )
         print(f"| {env_id.rpartition(':')[2]} | {cells} |", flush=True)

@@ -5,6 +5,7 @@ from contextlib import closing
 import pytest
 import pytorch_lightning as pl
 import torch
+from torch import distributed as dist
 
 from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig, GradientParallel
 from lightning_a3c.collection.auto import auto_device
@@ -85,6 +86,18 @@ def test_workers_on_a_gpu_give_the_updates_of_those_on_the_cpu(mode: str, worker
     on_gpu, _ = train(mode, data(worker_device=worker_device), accelerator="gpu")
     for name, tensor in on_cpu.state_dict().items():
         torch.testing.assert_close(on_gpu.state_dict()[name].cpu(), tensor, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["data", "gradient"])
+@pytest.mark.parametrize("accelerator", ["cpu", pytest.param("gpu", marks=needs_gpu)])  # by gloo, by NCCL
+def test_a_single_learner_under_ddp_makes_the_updates_of_one_without(mode: str, accelerator: str) -> None:
+    alone, _ = train(mode, data(), accelerator=accelerator)
+    try:
+        peer, _ = train(mode, data(), accelerator=accelerator, strategy="ddp")
+    finally:
+        dist.destroy_process_group()
+    for mine, others in zip(peer.net.parameters(), alone.net.parameters(), strict=True):
+        torch.testing.assert_close(mine.cpu(), others.cpu(), rtol=0, atol=1e-6)
 
 
 def test_auto_leaves_workers_on_the_cpu_when_the_learner_is() -> None:
