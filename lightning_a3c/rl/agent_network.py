@@ -154,15 +154,16 @@ class AgentNetwork(nn.Module):
 
     def _normalize(self, inputs: Observations, moments: RunningMoments) -> Observations:
         if isinstance(inputs, Tensor):
-            return moments.normalize(inputs.float().flatten(1)).view_as(inputs)
+            return moments.normalize(self._normalized_elements(inputs)).view_as(inputs)
         names = [name for name, tensor in inputs.items() if tensor.is_floating_point()]
         flat = moments.normalize(self._normalized_elements(inputs))
         pieces = torch.split(flat, [inputs[name][0].numel() for name in names], dim=1)
         return {**inputs, **{name: piece.view_as(inputs[name]) for name, piece in zip(names, pieces, strict=True)}}
 
     def _normalized_elements(self, inputs: Observations) -> Tensor:
-        tensors = [inputs] if isinstance(inputs, Tensor) else [t for t in inputs.values() if t.is_floating_point()]
-        return torch.cat([tensor.float().flatten(1) for tensor in tensors], dim=1)
+        if isinstance(inputs, Tensor):
+            return inputs.float().flatten(1)
+        return torch.cat([tensor.float().flatten(1) for tensor in inputs.values() if tensor.is_floating_point()], dim=1)
 
     def _complete(self, outputs: Tensor, mask: Tensor | None) -> Tensor:
         if self.log_std is not None or _has_std_head(self.action_spec):
