@@ -98,6 +98,11 @@ def test_a_sweep_prunes_and_goes_on_where_it_was_and_draws(tmp_path: Path, monke
     study = optuna.load_study(storage=f"sqlite:///{folder / 'sweep.db'}", study_name="s")
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE", "PRUNED"]
     assert len({trial.params["optimizer.init_args.lr"] for trial in study.trials}) == 3
+    (tmp_path / "s.yaml").write_text(SMALL.format(trials=4, prune_every=10).replace("num_envs: 2", "num_envs: 4"))
+    changed = lightning_a3c("sweep", "s.yaml", folder=tmp_path)
+    assert changed.returncode == 1
+    assert "options.data.env.num_envs is 4, but the runs in runs/s had 2" in changed.stderr
+    assert sorted(path.name for path in folder.glob("[0-9]")) == ["1", "2", "3"]
 
 
 def test_the_figures_of_a_sweep_take_high_returns_for_good_and_name_options_in_full() -> None:

@@ -27,6 +27,12 @@ def test_plot_writes_a_png_and_an_svg_and_says_where(
     assert svg.read_text().rstrip().endswith("</svg>")
 
 
+def test_plot_writes_only_the_file_that_its_suffix_asks_for(cartpole_run: Path, tmp_path: Path) -> None:
+    main(["plot", str(cartpole_run), "--output", str(tmp_path / "one.pdf")])
+    assert [path.name for path in tmp_path.iterdir()] == ["one.pdf"]
+    assert (tmp_path / "one.pdf").read_bytes().startswith(b"%PDF")
+
+
 def test_plot_of_one_run_goes_into_its_folder(cartpole_run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(cartpole_run, folder)

@@ -100,7 +100,7 @@ def run_sweep(sweep: Sweep) -> None:
     """Run trials until there are as many as the sweep wants, then draw what they show.
 
     Raises:
-        ValueError: Optuna is missing, another process runs the sweep, or its search has changed.
+        ValueError: Optuna is missing, another process runs the sweep, or what its runs share has changed.
         SystemExit: an option does not exist, with `fit`'s line; or the sweep was interrupted.
     """
     try:
@@ -124,12 +124,26 @@ def run_sweep(sweep: Sweep) -> None:
             sampler=optuna.samplers.TPESampler(seed=sweep.seed + _finished(optuna, folder, sweep.name)),
             pruner=optuna.pruners.MedianPruner() if sweep.prune_every else optuna.pruners.NopPruner(),
         )
+        _require_same_runs(sweep, study, folder)
         for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):  # of a process that was killed
             study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
         while (done := len(_counted(study))) < sweep.trials:
             print(f"Trial {done + 1} of {sweep.trials}", flush=True)
             _run_trial(sweep, study)
         _show(sweep, study, folder)
+
+
+def _require_same_runs(sweep: Sweep, study: optuna.Study, folder: Path) -> None:
+    """Returns of runs that differ in more than the search cannot be compared."""
+    shared = {"config": sweep.config, **{f"options.{key}": value for key, value in sweep.options.items()}}
+    earlier = study.user_attrs.get("shared", shared)
+    for key in sorted(shared.keys() | earlier.keys()):
+        if shared.get(key) != earlier.get(key):
+            raise ValueError(
+                f"{key} is {shared.get(key)!r}, but the runs in {folder} had {earlier.get(key)!r}; give the sweep's "
+                f"file another name, or remove {folder} to begin anew"
+            )
+    study.set_user_attr("shared", shared)
 
 
 def _run_trial(sweep: Sweep, study: optuna.Study) -> None:

@@ -24,13 +24,13 @@ def plot(args: list[str]) -> None:
     parser = OneLineParser("lightning-a3c plot", description=plot.__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN", help=_RUN_HELP)
     parser.add_argument("--x", choices=list(X_AXES), default="env_steps", help="quantity on the x-axis")
-    parser.add_argument("--output", help="files to write, without suffix; default: curves, in a single run's folder")
+    parser.add_argument("--output", help="a .png, .svg or .pdf file, or a name for both .png and .svg")
     options = parser.parse_args(args)
     runs = [read_run(_run_folder(folder)) for folder in options.runs]
-    stem = Path(options.output or (runs[0].folder / "curves" if len(runs) == 1 else "curves"))
+    output = Path(options.output or (runs[0].folder / "curves" if len(runs) == 1 else "curves"))
     figure = return_and_loss(runs, options.x)
-    for suffix in (".png", ".svg"):
-        path = stem.with_name(stem.name + suffix)
+    is_file = output.suffix in (".png", ".svg", ".pdf")
+    for path in [output] if is_file else [output.with_name(output.name + suffix) for suffix in (".png", ".svg")]:
         with atomic_write(path) as partial:
             figure.savefig(partial, dpi=150)
         print(path)
@@ -171,7 +171,8 @@ def configs(args: list[str]) -> None:
         return
     name = options.copy.removesuffix(".yaml")
     if name not in shipped:
-        raise ValueError(f"there is no configuration {name}{did_you_mean(name, shipped)}")
+        hint = did_you_mean(name, shipped) or "; `lightning-a3c configs` lists them"
+        raise ValueError(f"there is no configuration {name}{hint}")
     path = Path(f"{Path(name).name}.yaml")
     try:
         with path.open("x", encoding="utf-8") as file:
