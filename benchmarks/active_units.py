@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from gymnasium.spaces import Discrete
 from torch import Tensor, nn
 
 from lightning_a3c import A3CModule
@@ -26,7 +27,9 @@ def observations_of(task: dict[str, object]) -> Tensor:
     chance = np.random.default_rng(0)
     env = make_vector_env(env_config_of(task), num_envs=8)
     env.reset(seed=0)
-    seen = [env.step(chance.integers(env.single_action_space.n, size=8))[0].copy() for _ in range(STEPS)]
+    actions = env.single_action_space
+    assert isinstance(actions, Discrete)
+    seen = [env.step(chance.integers(actions.n, size=8))[0].copy() for _ in range(STEPS)]
     env.close()
     return torch.from_numpy(np.concatenate(seen[::10]))
 

@@ -92,7 +92,7 @@ def main() -> None:
     print(f"| environment | {' | '.join(WAYS)} |\n|---|{'---|' * len(WAYS)}")
     for env_id in args.only.split(","):
         ways = makers(env_id, args.num_envs)
-        rates = {way: [] for way in ways}
+        rates: dict[str, list[float]] = {way: [] for way in ways}
         for _ in range(args.rounds):
             for way, make in ways.items():
                 rates[way].append(rate(make, args.seconds))

@@ -12,12 +12,15 @@ import argparse
 import json
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from arguments import duration, figure_file, output_file
 from measuring import measure_system, percentages, run_training
 
-MODES = ("data", "gradient")
+if TYPE_CHECKING:
+    from lapan_runs import Mode
+
+MODES: tuple[Mode, ...] = ("data", "gradient")
 VARIED: dict[str, tuple[int, ...]] = {"num_workers": (1, 2, 4, 8, 16), "num_envs": (1, 2, 4, 8, 16, 32, 64)}
 LABELS = {"num_workers": "workers, 8 environments each", "num_envs": "environments for each of 4 workers"}
 Rows = list[dict[str, Any]]
@@ -29,7 +32,8 @@ def sweep(seconds: float) -> Rows:
     for mode in MODES:
         for name, values in VARIED.items():
             for value in values:
-                run = partial(run_training, mode, **{name: value})
+                changes: dict[str, Any] = {name: value}
+                run = partial(run_training, mode, **changes)
                 row = measure_system(f"{mode}, {name} {value}", run, seconds)
                 rows.append({"mode": mode, "varied": name, "value": value, **row})
                 print(line(rows[-1]), flush=True)

@@ -195,7 +195,7 @@ def _update(net: Any, task: Any, device: str, bf16: bool) -> Callable[[], None]:
         optimizer.zero_grad()
         with torch.autocast(device, torch.bfloat16, enabled=bf16):
             logits, values = net(observations)
-        loss(logits, values, chosen, returns).loss_total.backward()
+        loss(logits, values, chosen, returns).loss_total.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(net.parameters(), 0.1)
         optimizer.step()
 

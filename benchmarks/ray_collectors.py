@@ -38,7 +38,7 @@ NETWORK = {"class_path": "lightning_a3c.AtariA2C", "init_args": {"widths": [16, 
 Rows = list[dict[str, Any]]
 
 
-class Bytes(gymnasium.Env[np.ndarray, int]):
+class Bytes(gymnasium.Env[np.ndarray, np.int64]):
     """Shows the same 84 × 84 × 4 bytes, after a pause if there is to be one."""
 
     observation_space = gymnasium.spaces.Box(0, 255, (4, 84, 84), np.uint8)
@@ -51,7 +51,7 @@ class Bytes(gymnasium.Env[np.ndarray, int]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         return self._shown, {}
 
-    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+    def step(self, action: np.int64) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         if self._pause:
             time.sleep(self._pause)
         return self._shown, 0.0, False, False, {}
@@ -227,7 +227,7 @@ def sent_bytes(args: argparse.Namespace) -> Rows:
 
     from lightning_a3c import A3CModule, CollectorDataModule, EnvConfig
     from lightning_a3c.collection.shared_weights import arrays_of
-    from lightning_a3c.rl.types import map_tensors
+    from lightning_a3c.rl.types import Transitions, map_tensors
 
     data = CollectorDataModule(
         EnvConfig(PONG, num_envs=32), num_workers=0, n_steps=10, micro_batch_size=40, batch_size=40, seed=0
@@ -246,6 +246,7 @@ def sent_bytes(args: argparse.Namespace) -> Rows:
                 steps += int(batch.stats.env_steps.sum())
                 map_tensors(add, batch.payload)
                 map_tensors(add, batch.stats)
+                assert isinstance(batch.payload, Transitions)
                 seen.append(batch.payload.observations.numpy())
     weights = sum(array.nbytes for array in arrays_of(agent.net, agent.net))
     of_weights = weights / (args.messages_per_call * data.micro_batch_size)

@@ -83,6 +83,7 @@ def run_parts(seconds: float) -> dict[str, float]:
     from lightning_a3c.environments.making import make_vector_env
     from lightning_a3c.rl.memory import outputs_of
     from lightning_a3c.rl.policies import NetworkPolicy
+    from lightning_a3c.rl.types import Sequences
     from lightning_a3c.system.malloc import keep_freed_memory
     from lightning_a3c.system.processor import prefer_onednn
 
@@ -93,6 +94,7 @@ def run_parts(seconds: float) -> dict[str, float]:
     module = A3CModule.for_data(data, network=AtariLSTM)
     dataset = data.dataset(module.net)
     payload = next(iter(dataset)).payload
+    assert isinstance(payload, Sequences)
     dataset.close()
     policy = NetworkPolicy(module.net)
     memory, seen = policy.memory(ENVS), payload.observations[:, 0]
@@ -103,7 +105,8 @@ def run_parts(seconds: float) -> dict[str, float]:
 
     def learn() -> None:
         optimizer.zero_grad()
-        module.loss.of(*outputs_of(module.net, payload, True), payload).loss_total.backward()
+        loss = module.loss.of(*outputs_of(module.net, payload, True), payload).loss_total
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(module.net.parameters(), 0.1)
         optimizer.step()
 

@@ -74,7 +74,9 @@ def run_ours(
             lags.append(float(batch.policy_lag.float().mean()))
         return window.tick(module.progress.env_steps)
 
-    sizes = {"micro_batch_size": 1024, "batch_size": 2048} if own_layout else {"micro_batch_size": 80, "batch_size": 80}
+    sizes: dict[str, Any] = (
+        {"micro_batch_size": 1024, "batch_size": 2048} if own_layout else {"micro_batch_size": 80, "batch_size": 80}
+    )
     wrappers = _FLAT if is_dict(env_id) else []
     env = EnvConfig(env_id, 64 if own_layout else 16, backend=backend, wrappers=wrappers)
     data = CollectorDataModule(env, num_workers=2 if own_layout else 1, n_steps=5, **sizes)

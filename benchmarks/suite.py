@@ -87,8 +87,8 @@ def missing_module(env_id: str) -> str | None:
 
     gymnasium.register_envs(ale_py)
     entry_point = str(gymnasium.spec(env_id).entry_point)
-    module = next((module for package, module in ENGINES.items() if f".{package}" in entry_point), None)
-    return None if module is None or find_spec(module) else module
+    engine = next((module for package, module in ENGINES.items() if f".{package}" in entry_point), None)
+    return None if engine is None or find_spec(engine) else engine
 
 
 def train_and_test(planned: Planned, runs: Path, episodes: int, options: Sequence[str]) -> tuple[Path, dict[str, Any]]:

@@ -24,7 +24,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import fmean, harmonic_mean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from arguments import count, duration, figure_file, output_file
 from measuring import (
@@ -41,7 +41,10 @@ from measuring import (
     run_training,
 )
 
-OURS = ("data", "gradient", "synchronous")
+if TYPE_CHECKING:
+    from lapan_runs import Mode
+
+OURS: tuple[Mode, ...] = ("data", "gradient", "synchronous")
 SYSTEMS = (*OURS, "sb3")
 WORKERS_LEARN = ("gradient",)  # in the others the learner does
 
@@ -208,7 +211,9 @@ def main() -> None:
     if "sb3" in args.only and not (find_spec("stable_baselines3") and find_spec("cv2")):
         print("no stable_baselines3 (or its OpenCV) to compare with: pip install 'lightning-a3c[benchmarks]'")
         args.only.remove("sb3")
-    runs = {name: partial(run_training, name, accelerator=args.accelerator, **ours[name]) for name in OURS}
+    runs: dict[str, Callable[[float], Speed]] = {
+        name: partial(run_training, name, accelerator=args.accelerator, **ours[name]) for name in OURS
+    }
     runs["sb3"] = partial(run_sb3, accelerator=args.accelerator)
     runs = {name: run for name, run in runs.items() if name in args.only}
     num_envs = {name: ours.get(name, common)["num_envs"] for name in runs}
