@@ -17,7 +17,7 @@ from lightning_a3c import A3CModule, AtariConfig, EnvConfig, GradientParallel
 from lightning_a3c.collection.rollout import Rollout
 from lightning_a3c.environments import envpool_tasks as backend
 from lightning_a3c.environments.checks import BadEnvironment
-from lightning_a3c.environments.making import make_training_env, training_backend
+from lightning_a3c.environments.making import make_training_env, make_vector_env, training_backend
 from lightning_a3c.environments.task import describe_task
 from tests.command_line import lightning_a3c
 from tests.scripted import NumberPolicy
@@ -228,7 +228,28 @@ def test_a_discrete_observation_is_one_hot(pool, env_id):
     assert observations.sum(1).tolist() == [1, 1]
 
 
-@pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1", "PongNoFrameskip-v4", "FrozenLake-v1"])
+MINIGRIDS = [f"minigrid:MiniGrid-{name}-v0" for name in ("Empty-5x5", "DoorKey-5x5", "MemoryS7", "SimpleCrossingS9N1")]
+
+
+@pytest.mark.parametrize("limit", [None, 30])
+def test_minigrid_shows_and_pays_what_it_does_itself_for_the_same_actions(pool, limit):
+    kwargs = {} if limit is None else {"max_episode_steps": limit}
+    config = EnvConfig("minigrid:MiniGrid-Empty-5x5-v0", kwargs=kwargs)  # its episodes begin alike
+    actions = np.random.default_rng(0).choice(7, size=(2000, 1), p=[0.15, 0.2, 0.45, 0.05, 0.05, 0.05, 0.05])
+    with closing(make_vector_env(config, num_envs=1)) as own:
+        theirs = pool(config.id, kwargs=kwargs)
+        assert np.array_equal(own.reset(seed=0)[0], theirs.reset(seed=0)[0])
+        ended = 0
+        for action in actions:
+            expected, shown = own.step(action), theirs.step(action)
+            assert np.array_equal(expected[0], shown[0])
+            assert np.allclose(expected[1], shown[1])
+            assert [flag.tolist() for flag in expected[2:4]] == [flag.tolist() for flag in shown[2:4]]
+            ended += int((shown[2] | shown[3]).sum())
+    assert ended >= 20
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1", "PongNoFrameskip-v4", "FrozenLake-v1", *MINIGRIDS])
 def test_the_task_is_the_same_whichever_backend_plays_it(env_id):
     assert describe_task(EnvConfig(env_id, backend="envpool")) == describe_task(EnvConfig(env_id))
 
@@ -243,6 +264,11 @@ def test_the_task_is_the_same_whichever_backend_plays_it(env_id):
         ({"action_mask": "info"}, "env.action_mask info needs environments in Python"),
         ({"observation_keys": ["a"]}, r"env.observation_keys \['a'\] needs environments in Python"),
         ({"wrappers": [{"class_path": "gymnasium.wrappers.TimeAwareObservation"}]}, r"env.wrappers \[.* needs envir"),
+        (
+            {"id": "minigrid:MiniGrid-Fetch-5x5-N2-v0"},
+            r"is registered with {'size': 5, 'numObjs': 2}, EnvPool lacks that",
+        ),
+        ({"id": MINIGRIDS[1], "kwargs": {"size": 6}}, "'size', which EnvPool's MiniGrid-DoorKey-5x5-v0 does not take"),
         ({"num_envs": 0}, "env.num_envs must be >= 1, got 0"),
         ({"num_envs": 2, "num_threads": 3}, r"env.num_threads must be in 1 … env.num_envs \(2\), got 3"),
         ({"id": "PongNoFrameskip-v4", "atari": AtariConfig(noop_max=0)}, "noop_max must be >= 1 with EnvPool, got 0"),
@@ -256,7 +282,7 @@ def test_what_envpool_cannot_play_is_refused_in_one_line(fields, message):
 
 def test_an_id_that_a_program_registered_is_not_played_as_gymnasiums(monkeypatch):
     monkeypatch.setattr(gymnasium.registry["CartPole-v1"], "entry_point", "tests.scripted:ChaoticCartPole")
-    with pytest.raises(ValueError, match=r"is registered as tests.scripted:ChaoticCartPole .* but EnvPool has Gym"):
+    with pytest.raises(ValueError, match=r"is registered as tests.scripted:ChaoticCartPole .* but EnvPool has the original CartPole"):
         describe_task(EnvConfig("CartPole-v1", backend="envpool"))
     assert training_backend(EnvConfig("CartPole-v1"), synchronous=False) == "gymnasium"
 
@@ -331,6 +357,13 @@ def test_a_run_trains_with_envpool(tmp_path, callbacks):
     trainer(tmp_path, *callbacks, max_steps=20).fit(learner, datamodule=module)
     assert learner.progress.env_steps >= 20 * 32
     assert learner.progress.episodes > 0
+
+
+def test_a_run_of_minigrid_trains_with_envpool(tmp_path):
+    module = data(env=EnvConfig(MINIGRIDS[1], num_envs=4, backend="envpool"))
+    learner = A3CModule.for_data(module)
+    trainer(tmp_path, max_steps=5).fit(learner, datamodule=module)
+    assert learner.progress.env_steps >= 5 * 32
 
 
 def test_the_command_line_says_that_it_trains_with_envpool(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from lightning_a3c.environments.envpool_tasks import (
     spaces_of,
     step_limit_of,
 )
+from lightning_a3c.environments.spaces import ObservationLayout
 
 _SEEDS = 2**31  # EnvPool takes smaller ones
 
@@ -50,7 +51,10 @@ class EnvPoolEnv(VectorEnv):
         self.single_action_space = action_space
         self.action_space = batch_space(action_space, num_envs)
         self._choices = int(observation_space.n) if isinstance(observation_space, spaces.Discrete) else 0
-        flat = spaces.flatten_space(observation_space) if self._choices else observation_space
+        self._layout = ObservationLayout(observation_space) if isinstance(observation_space, spaces.Dict) else None
+        flat: Any = spaces.flatten_space(observation_space) if self._choices else observation_space
+        if self._layout is not None:
+            flat = self._layout.travelling_space
         self.single_observation_space = flat
         self.observation_space = batch_space(flat, num_envs)
         self._env_id = config.id
@@ -113,8 +117,10 @@ class EnvPoolEnv(VectorEnv):
             warnings.simplefilter("ignore")
             _ = self._pool.observation_space  # made now and kept; Gymnasium warns of float64 bounds
 
-    def _as_gymnasium(self, observations: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    def _as_gymnasium(self, observations: Any, steps: np.ndarray) -> np.ndarray:
         """`observations`, made `steps` after their episodes began, as Gymnasium's or ALE's environment gives them."""
+        if self._layout is not None:
+            return _packed(observations, self._layout)
         if self._choices:
             rows: np.ndarray = np.eye(self._choices, dtype=self.single_observation_space.dtype)[
                 observations.reshape(-1)
@@ -133,3 +139,15 @@ class EnvPoolEnv(VectorEnv):
 
     def _kept(self, info: dict[str, Any]) -> dict[str, Any]:
         return {"lives": info["lives"]} if self._is_atari else {}
+
+
+def _packed(observations: dict[str, np.ndarray], layout: ObservationLayout) -> np.ndarray:
+    """What travels of a batch of Dict observations, [E, bytes]."""
+    assert layout.parts is not None
+    pieces = []
+    for (part_name, leaf), part in zip(layout.arrays, layout.parts, strict=True):
+        array = observations[part_name]
+        if isinstance(leaf, spaces.Discrete):
+            array = np.eye(int(leaf.n))[array.reshape(-1)]
+        pieces.append(np.ascontiguousarray(array, dtype=part.dtype).reshape(len(array), -1).view(np.uint8))
+    return np.concatenate(pieces, axis=1)

@@ -25,6 +25,7 @@ from lightning_a3c.environments.atari import (
 )
 from lightning_a3c.environments.checks import in_one_line
 from lightning_a3c.environments.config import EnvConfig
+from lightning_a3c.environments.spaces import ObservationLayout
 
 STACK = 4
 """Frames of an Atari observation."""
@@ -56,6 +57,8 @@ _SAME = {  # compared with Gymnasium's step by step: they differ in seeds, and b
     "MountainCarContinuous-v0",
     "Pendulum-v1",
 }
+_MINIGRID = "minigrid.envs"  # how entry points of MiniGrid begin
+_TEXT = "mission"  # the part of its observations that is a text
 _OR_GYMNASIUM = "set env.backend to 'auto' or 'gymnasium'"
 
 
@@ -111,14 +114,18 @@ def require_playable_by_envpool(config: EnvConfig, spec: Any) -> None:
         if config.atari.noop_max < 1:
             raise ValueError(f"env.atari.noop_max must be >= 1 with EnvPool, got {config.atari.noop_max}")
         return
-    if not str(spec.entry_point).startswith("gymnasium.envs.") or spec.additional_wrappers:
+    if not str(spec.entry_point).startswith(("gymnasium.envs.", _MINIGRID)) or spec.additional_wrappers:
         raise ValueError(
             f"env.id {config.id!r} is registered as {spec.entry_point} with {len(spec.additional_wrappers)} wrappers, "
-            f"but EnvPool has Gymnasium's own {task_id}; {_OR_GYMNASIUM}"
+            f"but EnvPool has the original {task_id}; {_OR_GYMNASIUM}"
         )
-    if spec.kwargs != _REGISTERED_KWARGS.get(task_id, {}):
+    fields = _make_spec(task_id).config._asdict()
+    theirs = (
+        {key: fields.get(key) for key in spec.kwargs} if _is_minigrid(spec) else _REGISTERED_KWARGS.get(task_id, {})
+    )
+    if spec.kwargs != theirs:
         raise ValueError(f"env.id {config.id!r} is registered with {spec.kwargs}, EnvPool lacks that; {_OR_GYMNASIUM}")
-    taken = sorted(set(_make_spec(task_id).config._fields) - _NOT_KWARGS)
+    taken = [] if _is_minigrid(spec) else sorted(fields.keys() - _NOT_KWARGS)  # MiniGrid derives more from its kwargs
     for key in sorted(_own_kwargs(config).keys() - taken):
         raise ValueError(
             f"env.kwargs has {key!r}, which EnvPool's {task_id} does not take; it takes "
@@ -156,6 +163,10 @@ def import_envpool() -> Any:
     return envpool
 
 
+def _is_minigrid(spec: Any) -> bool:
+    return str(spec.entry_point).startswith(_MINIGRID)
+
+
 @cache
 def _ids() -> frozenset[str]:
     return frozenset(import_envpool().list_all_envs())
@@ -183,7 +194,11 @@ def spaces_of(task_id: str, arguments: dict[str, Any]) -> tuple[spaces.Space[Any
     own = _make_spec(task_id, **arguments)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Gymnasium warns of float64 bounds
-        return own.gymnasium_observation_space, own.gymnasium_action_space
+        observations, actions = own.gymnasium_observation_space, own.gymnasium_action_space
+    if isinstance(observations, spaces.Dict):  # texts come as bytes, which Gymnasium's environments do not have
+        kept = {name: part for name, part in observations.items() if name != _TEXT}
+        observations = spaces.Dict(kept)
+    return observations, actions
 
 
 def _own_kwargs(config: EnvConfig) -> dict[str, Any]:
@@ -196,11 +211,16 @@ def step_limit_of(config: EnvConfig, spec: Any) -> int:
         limit = last_step(spec, config.atari)
     else:
         limit = config.kwargs.get("max_episode_steps") or spec.max_episode_steps
+    if _is_minigrid(spec):  # it ends episodes by itself, earlier or later than a limit around it
+        own = int(_make_spec(str(spec.id)).config.max_episode_steps)
+        return own if limit is None or limit < 1 else min(own, int(limit))
     return _NO_LIMIT if limit is None or limit < 1 else int(limit)  # Gymnasium takes -1 for no limit
 
 
 def arguments_of(config: EnvConfig, spec: Any) -> dict[str, Any]:
     """What EnvPool's constructor is given, apart from seeds and numbers of environments and threads."""
+    if _is_minigrid(spec):
+        return {}  # its rewards depend on its own limit of steps
     arguments = _own_kwargs(config) | {"max_episode_steps": min(step_limit_of(config, spec) + 1, _NO_LIMIT)}
     if not is_atari(spec):
         return arguments
@@ -220,6 +240,8 @@ def _form(space: Any, field: str) -> tuple[Any, ...]:
     """What must agree between two spaces, in plain values."""
     if isinstance(space, spaces.Discrete):
         return "Discrete", int(space.n), int(space.start)
+    if isinstance(space, spaces.Dict):
+        return "Dict", *((name, _form(leaf, field)) for name, leaf in ObservationLayout(space).arrays)
     if not isinstance(space, spaces.Box):
         return type(space).__name__, repr(space)
     kind = "float" if np.issubdtype(space.dtype, np.floating) else np.dtype(space.dtype).name
