@@ -41,7 +41,7 @@ def is_dict(env_id: str) -> bool:
 
 def fastest_backend(env_id: str) -> Backend:
     """EnvPool where it plays the id and "auto" has nothing faster."""
-    config = EnvConfig(env_id, wrappers=_FLAT if is_dict(env_id) else [])
+    config = EnvConfig(env_id)
     chosen = training_backend(config, synchronous=False)
     if chosen != "gymnasium":
         return chosen
@@ -60,6 +60,7 @@ def run_ours(
     import warnings
 
     import pytorch_lightning as pl
+    from flat_image import FlatNetwork
     from lapan_runs import AfterUpdate
 
     from lightning_a3c import A3CModule, CollectorDataModule
@@ -77,12 +78,13 @@ def run_ours(
     sizes: dict[str, Any] = (
         {"micro_batch_size": 1024, "batch_size": 2048} if own_layout else {"micro_batch_size": 80, "batch_size": 80}
     )
-    wrappers = _FLAT if is_dict(env_id) else []
+    wrappers = _FLAT if is_dict(env_id) and not own_layout else []  # EnvPool takes none; `FlatNetwork` does the same
     env = EnvConfig(env_id, 64 if own_layout else 16, backend=backend, wrappers=wrappers)
     data = CollectorDataModule(env, num_workers=2 if own_layout else 1, n_steps=5, **sizes)
     adam = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3 if learns else 0.0, "eps": 1e-3, "fused": True}}
     module = A3CModule.for_data(
         data,
+        network=FlatNetwork if is_dict(env_id) and own_layout else None,
         optimizer=adam,
         normalize_observations="observations" in normalize,
         normalize_rewards="rewards" in normalize,
