@@ -123,6 +123,12 @@ def test_a_micro_batch_of_several_windows_holds_those_of_each_environment_one_af
     assert (stats.env_steps.item(), stats.policy_version.item()) == (8, 7)
 
 
+def test_one_hot_images_are_not_scaled_like_symbols() -> None:
+    images = torch.randint(2, (3, 7, 7, 20), dtype=torch.uint8)
+    net = RecurrentNetwork((7, 7, 20), 7, observation_bounds=(0, 1))
+    torch.testing.assert_close(net.features(images), net.features(images.float()), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_a_sequence_gives_what_its_steps_give_one_by_one(cell: str) -> None:
     torch.manual_seed(0)

@@ -26,7 +26,8 @@ class RecurrentNetwork(nn.Module):
         features: `{"class_path": …, "init_args": {…}}` of a network that is built with the shape and `feature_size`
             and maps observations [B, …] to features [B, feature_size]; of a pair it gives, the first is taken, so every
             feed-forward network will do. None takes `Features`.
-        observation_bounds: of the observations, if `features` is None; see `input_scale`.
+        observation_bounds: of the observations, if `features` is None; see `input_scale`. [0, 1] for one-hot images
+            whose space says 0 … 255, which would be taken for symbols.
     """
 
     def __init__(
@@ -195,7 +196,8 @@ def _trunk(shape: Sequence[int], bounds: Bounds | None) -> Any:
     if channel_axis(shape) is not None:
         return ImageTrunk(shape, bounds)
     if len(shape) == 3 and min(sorted(shape)[1:]) >= 3:
-        return SmallImageTrunk(shape)
+        scale = None if bounds is None or tuple(bounds) == (0, 255) else input_scale(bounds)
+        return SmallImageTrunk(shape, scale=scale)
     return _Flat(shape, bounds)
 
 
