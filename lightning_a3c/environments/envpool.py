@@ -126,11 +126,12 @@ class EnvPoolEnv(VectorEnv):
                 observations.reshape(-1)
             ]
             return rows
+        arrays: np.ndarray = observations
         if self._is_atari and (steps < STACK - 1).any():  # EnvPool repeats the first frame
-            observations = observations.copy()
+            arrays = arrays.copy()
             for index in np.flatnonzero(steps < STACK - 1):
-                observations[index, : STACK - 1 - steps[index]] = 0
-        return observations
+                arrays[index, : STACK - 1 - steps[index]] = 0
+        return arrays
 
     def _checked(self, observations: np.ndarray) -> np.ndarray:
         if observations.dtype.kind == "f" and not np.isfinite(observations).all():
