@@ -1,6 +1,8 @@
 """Learner or workers on a GPU: the updates equal those made on the CPU."""
 
+import os
 from contextlib import closing
+from unittest.mock import patch
 
 import pytest
 import pytorch_lightning as pl
@@ -92,10 +94,11 @@ def test_workers_on_a_gpu_give_the_updates_of_those_on_the_cpu(mode: str, worker
 @pytest.mark.parametrize("accelerator", ["cpu", pytest.param("gpu", marks=needs_gpu)])  # by gloo, by NCCL
 def test_a_single_learner_under_ddp_makes_the_updates_of_one_without(mode: str, accelerator: str) -> None:
     alone, _ = train(mode, data(), accelerator=accelerator)
-    try:
-        peer, _ = train(mode, data(), accelerator=accelerator, strategy="ddp")
-    finally:
-        dist.destroy_process_group()
+    with patch.dict(os.environ):  # Lightning leaves variables in it, which later tests' processes would inherit
+        try:
+            peer, _ = train(mode, data(), accelerator=accelerator, strategy="ddp")
+        finally:
+            dist.destroy_process_group()
     for mine, others in zip(peer.net.parameters(), alone.net.parameters(), strict=True):
         torch.testing.assert_close(mine.cpu(), others.cpu(), rtol=0, atol=1e-6)
 
