@@ -43,11 +43,6 @@ class SharedNetwork(nn.Module):
     def forward(self, *inputs: Tensor) -> Any:
         return self.compute(lambda net, _: net(*inputs))
 
-    @property
-    def reward_scale(self) -> float:
-        """The factor for rewards in the newest version."""
-        return self.compute(lambda net, _: float(net.reward_scale))  # type: ignore[arg-type]
-
     def compute(self, function: Callable[[nn.Module, int], _Result]) -> _Result:
         """`function` of the newest network and its version; called again if the snapshot did not last."""
         while True:
@@ -89,11 +84,6 @@ class DeviceNetwork(nn.Module):
     def forward(self, *inputs: Tensor) -> Any:
         return self.compute(lambda net, _: net(*inputs))
 
-    @property
-    def reward_scale(self) -> float:
-        """The factor for rewards in the newest version."""
-        return self.compute(lambda net, _: float(net.reward_scale))  # type: ignore[arg-type]
-
     def compute(self, function: Callable[[nn.Module, int], _Result]) -> _Result:
         """`function` of the newest network and its version."""
         newest = self._weights.version
@@ -127,7 +117,7 @@ class NewestRewardScale:
     def __call__(self) -> float:
         newest = self._weights.version
         if newest != self._version:
-            self._scale = self._net.reward_scale
+            self._scale = self._net.compute(lambda net, _: float(net.reward_scale))  # type: ignore[arg-type]
             self._version = newest
         return self._scale
 

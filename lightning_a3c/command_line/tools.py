@@ -24,7 +24,10 @@ def plot(args: list[str]) -> None:
     parser = OneLineParser("lightning-a3c plot", description=plot.__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN", help=_RUN_HELP)
     parser.add_argument("--x", choices=list(X_AXES), default="env_steps", help="quantity on the x-axis")
-    parser.add_argument("--output", help="a .png, .svg or .pdf file, or a name for both .png and .svg")
+    parser.add_argument(
+        "--output",
+        help="a .png, .svg or .pdf file, or a name for .png and .svg; default: curves, in a single run's folder",
+    )
     options = parser.parse_args(args)
     runs = [read_run(_run_folder(folder)) for folder in options.runs]
     output = Path(options.output or (runs[0].folder / "curves" if len(runs) == 1 else "curves"))

@@ -50,13 +50,9 @@ class EnvPoolEnv(VectorEnv):
         self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
         self.single_action_space = action_space
         self.action_space = batch_space(action_space, num_envs)
-        self._choices = int(observation_space.n) if isinstance(observation_space, spaces.Discrete) else 0
-        self._layout = ObservationLayout(observation_space) if isinstance(observation_space, spaces.Dict) else None
-        flat: Any = spaces.flatten_space(observation_space) if self._choices else observation_space
-        if self._layout is not None:
-            flat = self._layout.travelling_space
-        self.single_observation_space = flat
-        self.observation_space = batch_space(flat, num_envs)
+        self._layout = ObservationLayout(observation_space)
+        self.single_observation_space = self._layout.travelling_space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
         self._env_id = config.id
         self._task_id = envpool_id(spec)
         self._is_atari = is_atari(spec)
@@ -119,13 +115,10 @@ class EnvPoolEnv(VectorEnv):
 
     def _as_gymnasium(self, observations: Any, steps: np.ndarray) -> np.ndarray:
         """`observations`, made `steps` after their episodes began, as Gymnasium's or ALE's environment gives them."""
-        if self._layout is not None:
+        if self._layout.parts is not None:
             return _packed(observations, self._layout)
-        if self._choices:
-            rows: np.ndarray = np.eye(self._choices, dtype=self.single_observation_space.dtype)[
-                observations.reshape(-1)
-            ]
-            return rows
+        if isinstance(self._layout.space, spaces.Discrete):
+            return _one_hot(observations, self._layout.space, self.single_observation_space.dtype)
         arrays: np.ndarray = observations
         if self._is_atari and (steps < STACK - 1).any():  # EnvPool repeats the first frame
             arrays = arrays.copy()
@@ -142,13 +135,19 @@ class EnvPoolEnv(VectorEnv):
         return {"lives": info["lives"]} if self._is_atari else {}
 
 
+def _one_hot(numbers: np.ndarray, space: spaces.Discrete, dtype: Any) -> np.ndarray:
+    """Integers [E] or [E, 1] → [E, n]."""
+    rows: np.ndarray = np.eye(int(space.n), dtype=dtype)[numbers.reshape(-1)]
+    return rows
+
+
 def _packed(observations: dict[str, np.ndarray], layout: ObservationLayout) -> np.ndarray:
-    """What travels of a batch of Dict observations, [E, bytes]."""
+    """What travels of E Dict observations by name, uint8 [E, bytes]; see `ObservationLayout.encode`."""
     assert layout.parts is not None
     pieces = []
     for (part_name, leaf), part in zip(layout.arrays, layout.parts, strict=True):
         array = observations[part_name]
         if isinstance(leaf, spaces.Discrete):
-            array = np.eye(int(leaf.n))[array.reshape(-1)]
+            array = _one_hot(array, leaf, part.dtype)
         pieces.append(np.ascontiguousarray(array, dtype=part.dtype).reshape(len(array), -1).view(np.uint8))
     return np.concatenate(pieces, axis=1)

@@ -38,9 +38,8 @@ _ROOM_SECONDS = 10.0  # of waiting for room before that is told
 
 _log = logging.getLogger(__name__)
 
-_never_freed: list[
-    object
-] = []  # answers in a lost daemon's memory: freeing them would talk to it, and end this process
+_never_freed: list[object] = []
+"""Answers in a lost daemon's memory: freeing them would talk to it, and end this process."""
 
 
 class RayBackend:
