@@ -138,12 +138,27 @@ def test_bad_values_end_in_one_line_that_names_them(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("devices", [1, 3])
+def test_another_number_of_learners_than_torchrun_has_started_is_refused(
+    devices: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", f"--trainer.devices={devices}", "--trainer.strategy=ddp", "--trainer.accelerator=cpu"])
+    assert f"trainer.devices {devices} × trainer.num_nodes 1 must be the number of processes that torchrun has" in str(
+        stop.value.code
+    )
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--trainer.strategy=ddp_spawn"], "trainer.strategy starts learners by forking or spawning"),
-        (["--trainer.strategy=ddp_fork"], "trainer.strategy starts learners by forking or spawning"),
-        (["--trainer.strategy=ddp_notebook"], "trainer.strategy starts learners by forking or spawning"),
+        (["--trainer.strategy=ddp_spawn"], "ddp for several, got ddp_spawn: learners that are forked"),
+        (["--trainer.strategy=ddp_fork"], "ddp for several, got ddp_fork: learners that are forked"),
+        (["--trainer.strategy=ddp_notebook"], "ddp for several, got ddp_notebook: learners that are forked"),
         (["--trainer.strategy=fsdp"], "trainer.strategy must be auto for one learner or ddp for several, got fsdp"),
         (["--trainer.strategy=deepspeed_stage_2"], "or ddp for several, got deepspeed_stage_2"),
         (["--trainer.accelerator=tpu"], "trainer.accelerator must be cpu, gpu, mps or auto, got tpu"),

@@ -16,8 +16,10 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
+from torch import distributed as dist
 
 from lightning_a3c import A3CModule
+from lightning_a3c.learning.peers import is_lost_peer
 from tests.small_runs import data, trainer
 from tests.two_learners import train
 
@@ -213,6 +215,13 @@ def test_the_others_end_when_the_first_learner_is_killed(endless: Run) -> None:
     endless.pid(1)
     os.kill(endless.pid(0), signal.SIGKILL)
     assert endless.end() == -signal.SIGKILL
+
+
+def test_a_collective_that_failed_is_told_from_other_errors() -> None:
+    gloo = "[/src/gloo/transport/tcp/unbound_buffer.cc:129] Timed out waiting 10000ms for send operation to complete"
+    assert is_lost_peer(RuntimeError(gloo))
+    assert is_lost_peer(dist.DistNetworkError("connection closed"))
+    assert not is_lost_peer(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
 def test_a_collector_that_may_not_be_restarted_ends_all_learners(tmp_path: Path) -> None:

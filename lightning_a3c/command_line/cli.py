@@ -41,7 +41,11 @@ from lightning_a3c.command_line.usage_errors import check_configs
 from lightning_a3c.learning.data_module import CollectorDataModule
 from lightning_a3c.learning.module import A3CModule
 from lightning_a3c.learning.restoring import require_same_agent
-from lightning_a3c.learning.trainer_checks import require_supported_names, require_supported_strategy
+from lightning_a3c.learning.trainer_checks import (
+    require_started_learners,
+    require_supported_names,
+    require_supported_strategy,
+)
 from lightning_a3c.system.files import require_checkpoint
 from lightning_a3c.viewing.numbered_runs import ROOT, RunFolder
 from lightning_a3c.viewing.progress_bar import bar_options
@@ -144,6 +148,7 @@ class A3CCLI(LightningCLI):
         command = str(self.subcommand or "fit")
         options = {**config["trainer"], **kwargs}
         require_supported_names(options["strategy"], options["accelerator"])
+        require_started_learners(options["devices"], options["num_nodes"])
         parent = Path(options["default_root_dir"] or ROOT) / config["name"]
         if config.get("ckpt_path") is not None:
             config["ckpt_path"] = resolve_checkpoint(config["ckpt_path"], options, parent, command)

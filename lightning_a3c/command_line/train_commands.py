@@ -29,7 +29,7 @@ from lightning_a3c.command_line.usage_errors import PROGRAM
 from lightning_a3c.learning.checkpoints import NotACheckpoint
 from lightning_a3c.learning.non_finite import NonFiniteLoss
 from lightning_a3c.learning.observation_file import ObservationMismatch
-from lightning_a3c.learning.peers import PeerError
+from lightning_a3c.learning.peers import PeerError, is_lost_peer
 from lightning_a3c.learning.restoring import CheckpointMismatch
 from lightning_a3c.learning.stopping import StopOnSignal
 from lightning_a3c.system.files import refusal
@@ -86,6 +86,13 @@ def run(args: list[str] | None) -> None:
         raise SystemExit(f"{PROGRAM}: {str(error).splitlines()[0]}") from None
     except ERRORS as error:
         raise SystemExit(f"{PROGRAM}: {error}") from None
+    except RuntimeError as error:
+        if not is_lost_peer(error):
+            raise
+        raise SystemExit(
+            f"{PROGRAM}: another learner ended, or did not answer within the timeout of trainer.strategy; its own "
+            f"messages say why: {str(error).splitlines()[0]}"
+        ) from None
     except OSError as error:
         if (message := refusal(error)) is None:
             raise

@@ -596,8 +596,8 @@ class A3CModule(pl.LightningModule):
         ours = self.trainer.world_size
         if theirs != ours:
             rank_zero_warn(
-                f"the checkpoint was made by {theirs} learners, and training goes on with {ours}: an update learns "
-                f"from {ours} instead of {theirs} times data.batch_size transitions, at the same learning rate"
+                f"the checkpoint was made by {theirs} learners, and training goes on with {ours}: with the same "
+                f"data.batch_size an update learns from {ours} instead of {theirs} times as many transitions"
             )
 
     def _followspecs_of(self, checkpoint: dict[str, Any]) -> None:

@@ -37,6 +37,11 @@ class PeerError(RuntimeError):
     """Another learner failed, ended or cannot be reached."""
 
 
+def is_lost_peer(error: BaseException) -> bool:
+    """Whether a collective of DDP or Lightning failed, because another learner ended or did not answer in time."""
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo/transport" in str(error))
+
+
 class Peers:
     """The other learners of a run, on a gloo group of its own: it carries numbers on the CPU, whatever DDP uses.
 

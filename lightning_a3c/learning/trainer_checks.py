@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import BatchSizeFinder, GradientAccumulationScheduler, LearningRateFinder
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
@@ -21,6 +23,7 @@ from lightning_a3c.learning.gradient_parallel import GradientParallel
 _PRECISIONS = ("32-true", "bf16-mixed")
 
 _UNSUPPORTED = ("deepspeed", "fsdp", "xla")  # beginnings of strategies' names
+_STARTS_ELSEWHERE = ("spawn", "fork", "notebook")  # in strategies' names
 
 _NO_ACCUMULATION = "weights are published once a batch: remove it, and raise data.batch_size"
 
@@ -92,12 +95,10 @@ def require_supported_strategy(trainer: pl.Trainer) -> None:
     """Raise MisconfigurationException unless the learners run in this process and in processes like it."""
     strategy = trainer.strategy
     if lightning_internals.starts_learner_elsewhere(trainer):
-        raise MisconfigurationException(
-            f"trainer.strategy starts {'the learner' if trainer.num_devices == 1 else 'learners'} by forking or "
-            "spawning, from which no result comes back; use auto for one learner, and ddp in a script for several"
-        )
+        raise MisconfigurationException(_no_result(f"{type(strategy).__name__} that forks or spawns"))
     if not isinstance(strategy, SingleDeviceStrategy | DDPStrategy):
         raise MisconfigurationException(_unsupported(type(strategy).__name__))
+    require_started_learners(trainer.num_devices, trainer.num_nodes)
     if trainer.world_size > 1 and trainer.state.fn == "predict":
         raise MisconfigurationException(
             f"predict computes on one device, got {trainer.world_size} of them; set trainer.devices and "
@@ -109,8 +110,27 @@ def require_supported_names(strategy: object, accelerator: object) -> None:
     """Raise MisconfigurationException for names that are refused, before Lightning asks for packages that they need."""
     if isinstance(strategy, str) and strategy.startswith(_UNSUPPORTED):
         raise MisconfigurationException(_unsupported(strategy))
+    if isinstance(strategy, str) and any(how in strategy for how in _STARTS_ELSEWHERE):
+        raise MisconfigurationException(_no_result(strategy))
     if accelerator == "tpu":
         raise MisconfigurationException("trainer.accelerator must be cpu, gpu, mps or auto, got tpu")
+
+
+def require_started_learners(devices: object, num_nodes: object) -> None:
+    """Raise MisconfigurationException if torchrun has started another number of processes than there are learners.
+
+    Args:
+        devices: of each machine; only a number is looked at.
+        num_nodes: machines.
+    """
+    if not TorchElasticEnvironment.detect() or not isinstance(devices, int) or not isinstance(num_nodes, int):
+        return
+    started = int(os.environ["WORLD_SIZE"])
+    if devices > 0 and devices * num_nodes != started:
+        raise MisconfigurationException(
+            f"trainer.devices {devices} × trainer.num_nodes {num_nodes} must be the number of processes that torchrun "
+            f"has started, {started}: each is one learner, with trainer.strategy ddp; set them, or --nproc-per-node"
+        )
 
 
 def needs_all_parameters(trainer: pl.Trainer) -> bool:
@@ -129,6 +149,13 @@ def end_started_learners(trainer: pl.Trainer) -> None:
         process.kill()
         process.wait()
     started.clear()  # otherwise Lightning ends this process because those have ended
+
+
+def _no_result(strategy: str) -> str:
+    return (
+        f"trainer.strategy must be auto for one learner or ddp for several, got {strategy}: learners that are forked "
+        "or spawned return no result"
+    )
 
 
 def _unsupported(strategy: str) -> str:

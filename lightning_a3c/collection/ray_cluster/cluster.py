@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -222,9 +223,10 @@ def require_answer(collectors: RayCollectors) -> None:
             "cluster that this machine is a node of, give auto"
         )
     if trial.returncode:
-        reason = [line.strip() for line in errors.splitlines() if line.strip()]
-        first = next((n for n, line in enumerate(reason) if "Error: " in line and not line.startswith("File")), -1)
-        raise WorkerError(f"{where} cannot be joined: {' '.join(reason[first:])}")
+        lines = [line.strip() for line in errors.splitlines() if line.strip()]
+        errors_named = [line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)]
+        reason = (errors_named or lines or ["no reason given"])[-1]
+        raise WorkerError(f"{where} cannot be joined: {reason}; is it a Ray cluster, of the version installed here?")
     _answered_at[address] = time.monotonic()
 
 
