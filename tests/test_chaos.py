@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -173,11 +173,12 @@ def test_cartpole_is_solved_though_a_worker_is_killed_every_two_seconds(tmp_path
         nonlocal kills
         while run.poll() is None:
             time.sleep(2)
-            helpers = psutil.Process(run.pid).children() if run.poll() is None else []
-            workers = [worker for helper in helpers for worker in helper.children()]
-            if workers:
-                chance.choice(workers).kill()
-                kills += 1
+            with suppress(psutil.NoSuchProcess):  # a process may end between being listed and being looked at
+                helpers = psutil.Process(run.pid).children()
+                workers = [worker for helper in helpers for worker in helper.children()]
+                if workers:
+                    chance.choice(workers).kill()
+                    kills += 1
 
     thread = threading.Thread(target=kill)
     thread.start()
