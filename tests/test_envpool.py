@@ -17,7 +17,7 @@ from lightning_a3c import A3CModule, AtariConfig, EnvConfig, GradientParallel
 from lightning_a3c.collection.rollout import Rollout
 from lightning_a3c.environments import envpool_tasks as backend
 from lightning_a3c.environments.checks import BadEnvironment
-from lightning_a3c.environments.making import make_training_env, make_vector_env, training_backend
+from lightning_a3c.environments.making import make_env, make_training_env, make_vector_env, training_backend
 from lightning_a3c.environments.task import describe_task
 from tests.command_line import lightning_a3c
 from tests.scripted import NumberPolicy
@@ -247,6 +247,72 @@ def test_minigrid_shows_and_pays_what_it_does_itself_for_the_same_actions(pool, 
             assert [flag.tolist() for flag in expected[2:4]] == [flag.tolist() for flag in shown[2:4]]
             ended += int((shown[2] | shown[3]).sum())
     assert ended >= 20
+
+
+@pytest.fixture(params=["CoinrunEasy-v0", "D1Basic-v1"])
+def only_envpools(request, tmp_path, monkeypatch) -> str:
+    """An id of Procgen or ViZDoom, which Gymnasium lacks; ViZDoom writes into the current folder."""
+    monkeypatch.chdir(tmp_path)
+    try:
+        describe_task(EnvConfig(request.param))
+    except ValueError as error:
+        if "Qt 5" in str(error):
+            pytest.skip("Procgen needs Qt 5: apt install libqt5gui5")
+        raise
+    return request.param
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"max_episode_steps": 50}])
+def test_what_gymnasium_lacks_is_validated_as_it_was_trained(pool, only_envpools, kwargs):
+    trained = pool(only_envpools, num_envs=3, kwargs=kwargs)
+    with closing(make_vector_env(EnvConfig(only_envpools, kwargs=kwargs), num_envs=3)) as watched:
+        assert np.array_equal(trained.reset(seed=4)[0], watched.reset(seed=4)[0])
+        ended = np.zeros(2, dtype=int)
+        for actions in random_actions(trained, 1001):
+            expected, shown = watched.step(actions), trained.step(actions)
+            for theirs, ours in zip(expected[:4], shown[:4], strict=True):
+                assert np.array_equal(theirs, ours)
+            ended += shown[2].sum(), shown[3].sum()
+    assert ended.sum() >= 3
+    assert ended[1] >= 3 or not kwargs
+
+
+@pytest.mark.parametrize("only_envpools", ["CoinrunEasy-v0"], indirect=True)
+def test_procgens_own_limit_truncates(pool, only_envpools):
+    env = pool(only_envpools)
+    env.reset(seed=1)
+    steps = play(env, np.full((1000, 1), 4))  # stands still
+    assert [t for t, (_, _, terminated, truncated, _) in enumerate(steps, 1) if terminated or truncated] == [1000]
+    assert steps[-1][3]
+
+
+def test_what_gymnasium_lacks_is_trained_in_envpool_unless_the_run_is_synchronous(only_envpools):
+    config = EnvConfig(only_envpools)
+    assert [training_backend(config, synchronous) for synchronous in (False, True)] == ["envpool", "gymnasium"]
+    keys = EnvConfig(only_envpools, wrappers=[{"class_path": "gymnasium.wrappers.GrayscaleObservation"}])
+    assert training_backend(keys, synchronous=False) == "gymnasium"
+
+
+@pytest.mark.parametrize("backend_name", ["envpool", "gymnasium"])
+def test_what_gymnasium_lacks_trains_and_is_filmed(only_envpools, backend_name, tmp_path):
+    module = data(env=EnvConfig(only_envpools, num_envs=4, backend=backend_name))
+    learner = A3CModule.for_data(module)
+    trainer(tmp_path, max_steps=3).fit(learner, datamodule=module)
+    assert learner.progress.env_steps >= 3 * 32
+    with closing(make_env(EnvConfig(only_envpools), render_mode="rgb_array")) as env:
+        env.reset(seed=0)
+        frame = env.render()
+    assert (frame.ndim, frame.shape[2], frame.dtype) == (3, 3, np.uint8)
+
+
+@pytest.mark.parametrize("only_envpools", ["D1Basic-v1"], indirect=True)
+def test_arguments_of_what_gymnasium_lacks_are_envpools(pool, only_envpools):
+    assert pool("D1Basic-v1", kwargs={"img_width": 40}).reset(seed=0)[0].shape == (1, 4, 84, 40)
+    message = "'size', which EnvPool's D1Basic-v1 does not take; it takes max_episode_steps, .*, frame_skip"
+    with pytest.raises(ValueError, match=message):
+        describe_task(EnvConfig("D1Basic-v1", backend="envpool", kwargs={"size": 1}))
+    with pytest.raises(ValueError, match=r"env.id 'VizdoomCustom-v1': EnvPool's VizdoomCustom-v1 cannot be made with"):
+        describe_task(EnvConfig("VizdoomCustom-v1"))
 
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1", "PongNoFrameskip-v4", "FrozenLake-v1", *MINIGRIDS])

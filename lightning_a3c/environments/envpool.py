@@ -14,16 +14,16 @@ from lightning_a3c.environments.atari import is_atari
 from lightning_a3c.environments.checks import BadEnvironment, name
 from lightning_a3c.environments.config import EnvConfig
 from lightning_a3c.environments.envpool_tasks import (
+    SEEDS,
     STACK,
     arguments_of,
     envpool_id,
     import_envpool,
+    is_only_envpools,
     spaces_of,
     step_limit_of,
 )
 from lightning_a3c.environments.spaces import ObservationLayout
-
-_SEEDS = 2**31  # EnvPool takes smaller ones
 
 
 class EnvPoolEnv(VectorEnv):
@@ -31,7 +31,8 @@ class EnvPoolEnv(VectorEnv):
 
     EnvPool itself would reset in the next step, fix its seeds when it is made, and report an episode that terminates
     in its last allowed step as truncated. So `reset(seed=...)` makes a new pool, and this class counts steps: EnvPool's
-    own limit lies beyond. Observations of Atari games begin with black frames, as ALE's do.
+    own limit lies beyond, except for tasks that Gymnasium lacks. Observations of Atari games begin with black frames,
+    as ALE's do.
 
     Args:
         config: the environment; `require_playable_by_envpool` has passed it.
@@ -56,6 +57,7 @@ class EnvPoolEnv(VectorEnv):
         self._env_id = config.id
         self._task_id = envpool_id(spec)
         self._is_atari = is_atari(spec)
+        self._truncates = is_only_envpools(spec)
         self._limit = step_limit_of(config, spec)
         self._threads = min(config.num_threads, num_envs)
         self._steps = np.zeros(num_envs, dtype=np.int64)  # of the current episodes
@@ -77,9 +79,11 @@ class EnvPoolEnv(VectorEnv):
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         shape = self.single_action_space.shape or ()
-        observations, rewards, terminated, _, info = self._pool.step(np.asarray(actions).reshape(-1, *shape))
+        observations, rewards, terminated, at_its_limit, info = self._pool.step(np.asarray(actions).reshape(-1, *shape))
         self._steps += 1
         truncated = self._steps >= self._limit
+        if self._truncates:
+            truncated |= at_its_limit
         observations, info = self._as_gymnasium(observations, self._steps), self._kept(info)
         ended = terminated | truncated
         if ended.any():
@@ -106,7 +110,7 @@ class EnvPoolEnv(VectorEnv):
             self._task_id,
             num_envs=self.num_envs,
             num_threads=self._threads,
-            seed=[int(number) for number in seeds % _SEEDS],
+            seed=[int(number) for number in seeds % SEEDS],
             **self._arguments,
         )
         with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""What EnvPool has of Gymnasium's and ALE's environments, and how it is told to play them. Steps nothing.
+"""What EnvPool has of Gymnasium's and ALE's environments, what it alone has, and how it is told to play. Steps nothing.
 
 EnvPool is optional, and importing it takes a second and 60 MiB, so it is imported where it is needed.
 """
@@ -29,6 +29,8 @@ from lightning_a3c.environments.spaces import ObservationLayout
 
 STACK = 4
 """Frames of an Atari observation."""
+SEEDS = 2**31
+"""EnvPool takes smaller seeds."""
 _NO_LIMIT = 2**31 - 2  # EnvPool adds 1 to it
 _NOT_KWARGS = {  # what EnvPool takes for a pool, and not for an environment
     "base_path",
@@ -59,6 +61,11 @@ _SAME = {  # compared with Gymnasium's step by step: they differ in seeds, and b
 }
 _MINIGRID = "minigrid.envs"  # how entry points of MiniGrid begin
 _TEXT = "mission"  # the part of its observations that is a text
+_SINGLE = "lightning_a3c.environments.envpool_single:SingleEnvPoolEnv"
+_ONLY_THERE: dict[str, dict[str, Any]] = {  # arguments by kind of task that Gymnasium lacks and `register_task` adds
+    "ProcgenEnvSpec": {},
+    "VizdoomEnvSpec": {"use_combined_action": True},  # otherwise an action is a float for each key
+}
 _OR_GYMNASIUM = "set env.backend to 'auto' or 'gymnasium'"
 
 
@@ -79,15 +86,37 @@ def plays_the_same(config: EnvConfig, spec: Any) -> bool:
 
     Does not import EnvPool.
     """
+    if spec.additional_wrappers or config.wrappers or config.observation_keys or config.action_mask:
+        return False
+    if is_only_envpools(spec):
+        return True
     return (
         spec.id in _SAME
         and str(spec.entry_point).startswith("gymnasium.envs.classic_control")
         and not spec.kwargs
-        and not spec.additional_wrappers
-        and not (config.wrappers or config.observation_keys or config.action_mask)
         and config.kwargs.keys() <= {"max_episode_steps"}
         and is_installed()
     )
+
+
+def register_task(task_id: str) -> bool:
+    """Register a task of Procgen or ViZDoom with Gymnasium, which lacks them; returns whether EnvPool has it.
+
+    Raises:
+        ValueError: EnvPool cannot be imported, or the task lacks something on this machine.
+    """
+    if not is_installed() or task_id not in _ids():
+        return False
+    arguments = _ONLY_THERE.get(type(_make_spec(task_id)).__name__)
+    if arguments is None:
+        return False
+    gymnasium.register(task_id, entry_point=_SINGLE, kwargs={"task_id": task_id, **arguments})
+    return True
+
+
+def is_only_envpools(spec: Any) -> bool:
+    """Whether `register_task` has registered it."""
+    return bool(spec.entry_point == _SINGLE)
 
 
 def require_playable_by_envpool(config: EnvConfig, spec: Any) -> None:
@@ -114,18 +143,20 @@ def require_playable_by_envpool(config: EnvConfig, spec: Any) -> None:
         if config.atari.noop_max < 1:
             raise ValueError(f"env.atari.noop_max must be >= 1 with EnvPool, got {config.atari.noop_max}")
         return
-    if not str(spec.entry_point).startswith(("gymnasium.envs.", _MINIGRID)) or spec.additional_wrappers:
+    if not str(spec.entry_point).startswith(("gymnasium.envs.", _MINIGRID, _SINGLE)) or spec.additional_wrappers:
         raise ValueError(
             f"env.id {config.id!r} is registered as {spec.entry_point} with {len(spec.additional_wrappers)} wrappers, "
             f"but EnvPool has the original {task_id}; {_OR_GYMNASIUM}"
         )
     fields = _make_spec(task_id).config._asdict()
-    theirs = (
-        {key: fields.get(key) for key in spec.kwargs} if _is_minigrid(spec) else _REGISTERED_KWARGS.get(task_id, {})
-    )
+    if _is_minigrid(spec):
+        theirs = {key: fields.get(key) for key in spec.kwargs}
+    else:
+        theirs = spec.kwargs if is_only_envpools(spec) else _REGISTERED_KWARGS.get(task_id, {})
     if spec.kwargs != theirs:
         raise ValueError(f"env.id {config.id!r} is registered with {spec.kwargs}, EnvPool lacks that; {_OR_GYMNASIUM}")
-    taken = [] if _is_minigrid(spec) else sorted(fields.keys() - _NOT_KWARGS)  # MiniGrid derives more from its kwargs
+    fixed = _NOT_KWARGS | (spec.kwargs.keys() if is_only_envpools(spec) else set())
+    taken = [] if _is_minigrid(spec) else sorted(fields.keys() - fixed)  # MiniGrid derives more from its kwargs
     for key in sorted(_own_kwargs(config).keys() - taken):
         raise ValueError(
             f"env.kwargs has {key!r}, which EnvPool's {task_id} does not take; it takes "
@@ -221,6 +252,8 @@ def arguments_of(config: EnvConfig, spec: Any) -> dict[str, Any]:
     """What EnvPool's constructor is given, apart from seeds and numbers of environments and threads."""
     if _is_minigrid(spec):
         return {}  # its rewards depend on its own limit of steps
+    if is_only_envpools(spec):  # Procgen ends episodes at EnvPool's limit by itself, and only EnvPool can tell why
+        return {key: value for key, value in spec.kwargs.items() if key != "task_id"} | _own_kwargs(config)
     arguments = _own_kwargs(config) | {"max_episode_steps": min(step_limit_of(config, spec) + 1, _NO_LIMIT)}
     if not is_atari(spec):
         return arguments

@@ -19,6 +19,7 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec, WrapperSpec, load_env_creator
 
 from lightning_a3c.environments.checks import in_one_line
+from lightning_a3c.environments.envpool_tasks import register_task
 
 _PLAIN = (type(None), bool, int, float, str)
 _EXTRAS = ("box2d", "mujoco", "minigrid", "minatar")  # of this package, each named after what it installs
@@ -125,7 +126,11 @@ def spec_of(env_id: str) -> Any:
         return gymnasium.spec(name)
     except gymnasium.error.Error as error:
         _register_plugins()
-        if name in gymnasium.registry:
+        try:
+            has_it = name in gymnasium.registry or register_task(name)
+        except ValueError as lacking:
+            raise ValueError(f"env.id {env_id!r}: {lacking}") from lacking
+        if has_it:
             return gymnasium.spec(name)
         similar = difflib.get_close_matches(name, gymnasium.registry, n=3, cutoff=0.7)
         near = [env_id.removesuffix(name) + known for known in similar]
