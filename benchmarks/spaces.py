@@ -8,8 +8,9 @@
 "own layout" is two workers with 64 environments each and 2,048 transitions an update, and EnvPool's environments where
 it plays the same id; its cells name what stepped the environments. MiniGrid's DoorKey has a Dict observation of its
 direction and its image as a vector, since stable-baselines3 has no network for images this small. All are measured in
-turns; the means over the rounds are printed. What normalisation costs is measured in the own layout with a learning
-rate of 0 ("same policy" is without it), since the speed of an environment depends on how it is played.
+turns; the means over the rounds are printed. What normalisation costs is measured in the own layout with the uniform
+policy and a learning rate of 0 ("same policy" is without it), since the speed of an environment depends on how it is
+played.
 """
 
 from __future__ import annotations
@@ -60,10 +61,12 @@ def run_ours(
     import warnings
 
     import pytorch_lightning as pl
+    import torch
     from flat_image import FlatNetwork
     from lapan_runs import AfterUpdate
 
     from lightning_a3c import A3CModule, CollectorDataModule
+    from lightning_a3c.rl.networks import MLP
 
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
@@ -89,6 +92,10 @@ def run_ours(
         normalize_observations="observations" in normalize,
         normalize_rewards="rewards" in normalize,
     )
+    if not learns:  # the same policy, however observations are scaled: uniform
+        mlp = next(each for each in module.net.modules() if isinstance(each, MLP))
+        for parameter in mlp.policy[-1].parameters():
+            torch.nn.init.zeros_(parameter)
     trainer = pl.Trainer(
         accelerator="cpu",
         max_epochs=-1,

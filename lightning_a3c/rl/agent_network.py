@@ -72,6 +72,7 @@ class AgentNetwork(nn.Module):
         self.mask = mask
         initial = _initial_log_stds(action_spec)
         self.log_std = nn.Parameter(torch.tensor(initial)) if initial else None
+        self._has_log_stds = bool(_boxes(action_spec))
         self.observation_moments = RunningMoments(normalized_size) if normalized_size else None
         self.return_moments = RunningMoments(1) if scales_rewards else None
 
@@ -122,7 +123,7 @@ class AgentNetwork(nn.Module):
 
     def unpack(self, observations: Observations) -> Observations:
         """The parts of packed observations, each [B, *shape]; a new dict, or the observations if they are one array."""
-        if isinstance(observations, Mapping):
+        if not isinstance(observations, Tensor):
             return dict(observations)
         if self.parts is None:
             return observations
@@ -154,6 +155,8 @@ class AgentNetwork(nn.Module):
 
     def _normalize(self, inputs: Observations, moments: RunningMoments) -> Observations:
         if isinstance(inputs, Tensor):
+            if inputs.dim() == 2 and inputs.dtype == torch.float32:  # nearly always, and the calls below add up
+                return moments.normalize(inputs)
             return moments.normalize(self._normalized_elements(inputs)).view_as(inputs)
         names = [name for name, tensor in inputs.items() if tensor.is_floating_point()]
         flat = moments.normalize(self._normalized_elements(inputs))
@@ -166,7 +169,7 @@ class AgentNetwork(nn.Module):
         return torch.cat([tensor.float().flatten(1) for tensor in inputs.values() if tensor.is_floating_point()], dim=1)
 
     def _complete(self, outputs: Tensor, mask: Tensor | None) -> Tensor:
-        if self.log_std is not None or _has_std_head(self.action_spec):
+        if self._has_log_stds:
             outputs = _with_log_stds(self.action_spec, outputs, self.log_std)
         if mask is not None:
             outputs = torch.where(mask.view_as(outputs), outputs, MASKED_LOGIT)
@@ -193,10 +196,6 @@ def scales_rewards(net: nn.Module) -> bool:
 def _boxes(spec: ActionSpec) -> list[BoxSpec]:
     parts = spec.parts if isinstance(spec, JointSpec) else (spec,)
     return [part for part in parts if isinstance(part, BoxSpec)]
-
-
-def _has_std_head(spec: ActionSpec) -> bool:
-    return any(box.has_std_head for box in _boxes(spec))
 
 
 def _initial_log_stds(spec: ActionSpec) -> list[float]:
