@@ -51,7 +51,7 @@ def test_every_environment_of_the_suite_changes_its_family_in_what_it_names_only
     own = yaml.safe_load((ROOT / f"configs/suite/{part}.yaml").read_text())
     assert {*own} <= {"data", "lr_scheduler", "model", "network", "trainer"}
     assert {*own.get("model", {})} <= {"entropy_updates"}  # which belongs to the budget
-    assert own.get("network", {}) in ({}, {"init_args": {"observation_bounds": [0, 1]}})  # a fact of the environment
+    assert own.get("network", {}) in ({}, {"init_args": {"num_symbols": 11}})  # a fact of MiniGrid
     for section in own:
         _merge(values[0][section], own[section])
     assert values[1] == values[0]

@@ -19,6 +19,7 @@ from lightning_a3c import A3CModule, AtariLSTM, CollectorDataModule, EnvConfig, 
 from lightning_a3c.collection.rollout import Rollout
 from lightning_a3c.learning.evaluation import EvaluationDataset
 from lightning_a3c.learning.observation_file import ObservationMismatch
+from lightning_a3c.rl.image_networks import SymbolTrunk
 from lightning_a3c.rl.losses import A2CLoss
 from lightning_a3c.rl.memory import Memory, outputs_of, state_size_of
 from lightning_a3c.rl.network_checks import check_network, training_differences, unused_parameters
@@ -127,6 +128,25 @@ def test_one_hot_images_are_not_scaled_like_symbols() -> None:
     images = torch.randint(2, (3, 7, 7, 20), dtype=torch.uint8)
     net = RecurrentNetwork((7, 7, 20), 7, observation_bounds=(0, 1))
     torch.testing.assert_close(net.features(images), net.features(images.float()), rtol=0, atol=0)
+
+
+def test_symbols_are_taken_as_one_hot_vectors() -> None:
+    torch.manual_seed(0)
+    trunk = SymbolTrunk((2, 2, 1), num_symbols=3, num_features=5)
+    images = torch.randint(3, (4, 2, 2, 1), dtype=torch.uint8)
+    one_hot = torch.nn.functional.one_hot(images.long(), 3).flatten(1).float()
+    torch.testing.assert_close(trunk(images), (one_hot @ trunk.vectors.weight).relu())
+    torch.testing.assert_close(trunk(torch.full_like(images, 255)), trunk(torch.full_like(images, 2)), rtol=0, atol=0)
+
+
+def test_only_small_images_of_an_observation_hold_symbols() -> None:
+    net = RecurrentNetwork({"direction": (4,), "image": (7, 7, 3)}, 7, num_symbols=11)
+    assert [type(trunk) for trunk in net.features.trunks.values()][1] is SymbolTrunk
+    observations = {"direction": torch.eye(4)[:, None], "image": torch.randint(11, (4, 1, 7, 7, 3), dtype=torch.uint8)}
+    outputs, values, _ = net(observations, net.initial_state(4), torch.zeros(4, 1, dtype=torch.bool))
+    assert (outputs.shape, values.shape) == ((4, 1, 7), (4, 1))
+    with pytest.raises(ValueError, match="num_symbols must be >= 2, got 1"):
+        RecurrentNetwork((7, 7, 3), 7, num_symbols=1)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])

@@ -54,6 +54,39 @@ class SmallImageTrunk(nn.Module):
         return features
 
 
+class SymbolTrunk(nn.Module):
+    """One layer over an image of symbols, such as MiniGrid's, each taken as a one-hot vector.
+
+    Convolutions take symbols for quantities: to them object 5 is more than object 4. Here each symbol at each place has
+    a vector of its own, and the features are the ReLU of their sum.
+
+    Args:
+        observation_shape: of the image; the order of its axes does not matter.
+        num_symbols: symbols are 0 … num_symbols − 1; larger ones count as the last.
+        num_features: width of the layer.
+    """
+
+    offsets: Tensor
+    """Of the vectors of each place, int64 [places]."""
+
+    def __init__(self, observation_shape: Sequence[int], num_symbols: int, num_features: int = 128) -> None:
+        super().__init__()
+        if num_symbols < 2:
+            raise ValueError(f"num_symbols must be >= 2, got {num_symbols}")
+        places = math.prod(observation_shape)
+        self.num_symbols = num_symbols
+        self.num_features = num_features
+        self.vectors = nn.EmbeddingBag(places * num_symbols, num_features, mode="sum")
+        nn.init.normal_(self.vectors.weight, std=places**-0.5)  # so that sums have a variance of 1
+        self.register_buffer("offsets", torch.arange(places) * num_symbols, persistent=False)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Whole numbers [B, *observation_shape] → features [B, num_features]."""
+        symbols = observations.flatten(1).long().clamp_(0, self.num_symbols - 1)
+        features: Tensor = self.vectors(symbols + self.offsets)
+        return features.relu()
+
+
 class SmallImageNetwork(nn.Module):
     """A `SmallImageTrunk`, one shared hidden layer, then policy and value heads.
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_a3c.rl.image_networks import SmallImageTrunk
+from lightning_a3c.rl.image_networks import SmallImageTrunk, SymbolTrunk
 from lightning_a3c.rl.networks import Bounds, channel_axis, input_scale, instantiate
 
 
@@ -28,6 +28,8 @@ class RecurrentNetwork(nn.Module):
             feed-forward network will do. None takes `Features`.
         observation_bounds: of the observations, if `features` is None; see `input_scale`. [0, 1] for one-hot images
             whose space says 0 … 255, which would be taken for symbols.
+        num_symbols: if `features` is None: small images hold symbols below it, and get a `SymbolTrunk`. MiniGrid's are
+            below 11.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class RecurrentNetwork(nn.Module):
         feature_size: int = 128,
         features: dict[str, Any] | None = None,
         observation_bounds: Bounds | None = None,
+        num_symbols: int | None = None,
     ) -> None:
         super().__init__()
         if cell not in ("lstm", "gru"):
@@ -46,7 +49,7 @@ class RecurrentNetwork(nn.Module):
         if min(hidden_size, feature_size) < 1:
             raise ValueError(f"hidden_size and feature_size must be >= 1, got {hidden_size} and {feature_size}")
         self.features: nn.Module = (
-            Features(observation_shape, feature_size, observation_bounds)
+            Features(observation_shape, feature_size, observation_bounds, num_symbols)
             if features is None
             else instantiate(features, observation_shape, feature_size)
         )
@@ -115,20 +118,27 @@ class AtariLSTM(RecurrentNetwork):
 class Features(nn.Module):
     """A trunk for each part of an observation, then one hidden layer over all of them.
 
-    Images of at least 36 × 36 get the two convolutions of Mnih et al. 2013, smaller ones `SmallImageTrunk`, and
-    vectors are taken as they are.
+    Images of at least 36 × 36 get the two convolutions of Mnih et al. 2013, smaller ones `SmallImageTrunk` or, where
+    the number of their symbols is given, `SymbolTrunk`; vectors are taken as they are.
 
     Args:
         observation_shape: shape of one observation, or of each part by name.
         feature_size: numbers per observation that it gives.
         observation_bounds: see `input_scale`.
+        num_symbols: of small images; None if they hold no symbols.
     """
 
-    def __init__(self, observation_shape: Any, feature_size: int, observation_bounds: Bounds | None = None) -> None:
+    def __init__(
+        self,
+        observation_shape: Any,
+        feature_size: int,
+        observation_bounds: Bounds | None = None,
+        num_symbols: int | None = None,
+    ) -> None:
         super().__init__()
         shapes = observation_shape if isinstance(observation_shape, Mapping) else {"": tuple(observation_shape)}
         self.names = list(shapes)
-        trunks = [_trunk(shape, observation_bounds) for shape in shapes.values()]
+        trunks = [_trunk(shape, observation_bounds, num_symbols) for shape in shapes.values()]
         self.trunks = nn.ModuleDict({str(index): trunk for index, trunk in enumerate(trunks)})
         size = sum(trunk.num_features for trunk in trunks)
         self.hidden = nn.Sequential(nn.Linear(size, feature_size), nn.ReLU())
@@ -192,10 +202,12 @@ class _Flat(nn.Module):
         return observations.float().flatten(1) * self.scale
 
 
-def _trunk(shape: Sequence[int], bounds: Bounds | None) -> Any:
+def _trunk(shape: Sequence[int], bounds: Bounds | None, num_symbols: int | None) -> Any:
     if channel_axis(shape) is not None:
         return ImageTrunk(shape, bounds)
     if len(shape) == 3 and min(sorted(shape)[1:]) >= 3:
+        if num_symbols is not None:
+            return SymbolTrunk(shape, num_symbols)
         scale = None if bounds is None or tuple(bounds) == (0, 255) else input_scale(bounds)
         return SmallImageTrunk(shape, scale=scale)
     return _Flat(shape, bounds)
