@@ -18,7 +18,9 @@ from lightning_a3c.collection.rollout import Rollout
 from lightning_a3c.environments import envpool_tasks as backend
 from lightning_a3c.environments.checks import BadEnvironment
 from lightning_a3c.environments.making import make_env, make_training_env, make_vector_env, training_backend
+from lightning_a3c.environments.registry import spec_of
 from lightning_a3c.environments.task import describe_task
+from lightning_a3c.sharing.export import export_policy, find_source
 from tests.command_line import lightning_a3c
 from tests.scripted import NumberPolicy
 from tests.small_runs import data, dataset, trainer
@@ -308,9 +310,51 @@ def test_what_gymnasium_lacks_trains_and_is_filmed(only_envpools, backend_name, 
 @pytest.mark.parametrize("only_envpools", ["D1Basic-v1"], indirect=True)
 def test_arguments_of_what_gymnasium_lacks_are_envpools(pool, only_envpools):
     assert pool("D1Basic-v1", kwargs={"img_width": 40}).reset(seed=0)[0].shape == (1, 4, 84, 40)
-    message = "'size', which EnvPool's D1Basic-v1 does not take; it takes max_episode_steps, .*, frame_skip"
+    limited = pool("D1Basic-v1", kwargs={"max_episode_steps": 7})
+    limited.reset(seed=0)
+    assert [bool(step[3]) for step in play(limited, np.zeros((7, 1), dtype=int))] == [False] * 6 + [True]
+
+
+@pytest.mark.parametrize("backend_name", ["auto", "envpool", "gymnasium"])
+@pytest.mark.parametrize("key", ["size", "num_envs", "task_id", "use_combined_action"])
+@pytest.mark.parametrize("only_envpools", ["D1Basic-v1"], indirect=True)
+def test_an_argument_that_envpool_does_not_take_is_refused_whichever_backend_plays(only_envpools, key, backend_name):
+    message = f"'{key}', which EnvPool's D1Basic-v1 does not take; it takes max_episode_steps, .*, frame_skip"
     with pytest.raises(ValueError, match=message):
-        describe_task(EnvConfig("D1Basic-v1", backend="envpool", kwargs={"size": 1}))
+        describe_task(EnvConfig("D1Basic-v1", backend=backend_name, kwargs={key: 1}))
+
+
+@pytest.mark.parametrize(
+    ("env_id", "message"),
+    [
+        ("D1Basik-v1", "did you mean D1Basic-v1"),
+        ("Chess-v1", "of EnvPool's own tasks only Procgen's and ViZDoom's can be used"),
+        ("Pong-v5", "did you mean Pong-v4 or Pong-v0 or ALE/Pong-v5"),
+    ],
+)
+def test_an_unknown_id_is_looked_for_among_envpools(env_id, message):
+    with pytest.raises(ValueError, match=message):
+        spec_of(env_id)
+
+
+def test_without_envpool_an_unknown_id_says_what_it_may_lack(monkeypatch):
+    monkeypatch.setattr(backend, "is_installed", lambda: False)
+    with pytest.raises(ValueError, match=r"Procgen and ViZDoom tasks need pip install 'lightning-a3c\[envpool\]'"):
+        spec_of("TakeCover-v1")
+
+
+@pytest.mark.parametrize("only_envpools", ["D1Basic-v1"], indirect=True)
+def test_a_card_says_that_the_environment_needs_envpool(only_envpools, tmp_path):
+    module = data(env=EnvConfig(only_envpools, num_envs=4))
+    fitting = trainer(tmp_path, max_steps=1)
+    fitting.fit(A3CModule.for_data(module), datamodule=module)
+    fitting.save_checkpoint(tmp_path / "last.ckpt")
+    export_policy(find_source(tmp_path / "last.ckpt"), tmp_path / "policy")
+    assert "pip install 'lightning-a3c[envpool]'" in (tmp_path / "policy" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("only_envpools", ["D1Basic-v1"], indirect=True)
+def test_a_custom_scenario_of_vizdoom_says_what_it_lacks(only_envpools):
     with pytest.raises(ValueError, match=r"env.id 'VizdoomCustom-v1': EnvPool's VizdoomCustom-v1 cannot be made with"):
         describe_task(EnvConfig("VizdoomCustom-v1"))
 

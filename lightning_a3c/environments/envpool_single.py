@@ -40,6 +40,7 @@ class SingleEnvPoolEnv(gymnasium.Env[Any, Any]):
         super().reset(seed=seed)
         if seed is not None or self._pool is None:
             number = int(self.np_random.integers(SEEDS)) if seed is None else seed
+            limit = self.spec.max_episode_steps if self.spec else None  # what `gymnasium.make` was given
             self._pool = import_envpool().make_gymnasium(
                 self._task_id,
                 num_envs=1,
@@ -47,6 +48,7 @@ class SingleEnvPoolEnv(gymnasium.Env[Any, Any]):
                 seed=[number % SEEDS],
                 render_mode=self.render_mode,
                 **self._arguments,
+                **({} if limit is None else {"max_episode_steps": limit}),
             )
         return _first(self._pool.reset()[0]), {}
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import difflib
 import warnings
+from collections.abc import Collection
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -100,7 +102,7 @@ def plays_the_same(config: EnvConfig, spec: Any) -> bool:
 
 
 def register_task(task_id: str) -> bool:
-    """Register a task of Procgen or ViZDoom with Gymnasium, which lacks them; returns whether EnvPool has it.
+    """Register a task of Procgen or ViZDoom with Gymnasium, which lacks them; returns whether it is one.
 
     Raises:
         ValueError: EnvPool cannot be imported, or the task lacks something on this machine.
@@ -112,6 +114,33 @@ def register_task(task_id: str) -> bool:
         return False
     gymnasium.register(task_id, entry_point=_SINGLE, kwargs={"task_id": task_id, **arguments})
     return True
+
+
+def similar_tasks(task_id: str) -> list[str]:
+    """Ids of Procgen and ViZDoom that are nearly `task_id`."""
+    found = []
+    for near in difflib.get_close_matches(task_id, _ids(), n=3, cutoff=0.85) if is_installed() else ():
+        with suppress(ValueError):  # the task lacks something on this machine
+            if type(_make_spec(near)).__name__ in _ONLY_THERE:
+                found.append(near)
+    return found
+
+
+def why_unknown(task_id: str) -> str:
+    """What EnvPool has to do with an id that nobody knows: a clause, or nothing."""
+    if not is_installed():
+        return "EnvPool's Procgen and ViZDoom tasks need pip install 'lightning-a3c[envpool]'"
+    return "of EnvPool's own tasks only Procgen's and ViZDoom's can be used" if task_id in _ids() else ""
+
+
+def is_only_envpools_id(env_id: str) -> bool:
+    """Whether an id is one that `register_task` registers, on a machine that can make it."""
+    if env_id in gymnasium.registry:
+        return is_only_envpools(gymnasium.registry[env_id])
+    try:
+        return register_task(env_id)
+    except ValueError:
+        return False
 
 
 def is_only_envpools(spec: Any) -> bool:
@@ -137,32 +166,43 @@ def require_playable_by_envpool(config: EnvConfig, spec: Any) -> None:
         near = difflib.get_close_matches(task_id, both, n=3, cutoff=0.7)
         hint = f"it has {' and '.join(near)}; " if near else ""
         raise ValueError(f"env.id {config.id!r} is not among EnvPool's environments; {hint}{_OR_GYMNASIUM}")
+    if is_only_envpools(spec):
+        return
     if is_atari(spec):
         if lacking := beyond_native(spec):
             raise ValueError(f"env.id {config.id!r} is registered with {lacking}, EnvPool lacks that; {_OR_GYMNASIUM}")
         if config.atari.noop_max < 1:
             raise ValueError(f"env.atari.noop_max must be >= 1 with EnvPool, got {config.atari.noop_max}")
         return
-    if not str(spec.entry_point).startswith(("gymnasium.envs.", _MINIGRID, _SINGLE)) or spec.additional_wrappers:
+    if not str(spec.entry_point).startswith(("gymnasium.envs.", _MINIGRID)) or spec.additional_wrappers:
         raise ValueError(
             f"env.id {config.id!r} is registered as {spec.entry_point} with {len(spec.additional_wrappers)} wrappers, "
             f"but EnvPool has the original {task_id}; {_OR_GYMNASIUM}"
         )
     fields = _make_spec(task_id).config._asdict()
-    if _is_minigrid(spec):
-        theirs = {key: fields.get(key) for key in spec.kwargs}
-    else:
-        theirs = spec.kwargs if is_only_envpools(spec) else _REGISTERED_KWARGS.get(task_id, {})
+    theirs = (
+        {key: fields.get(key) for key in spec.kwargs} if _is_minigrid(spec) else _REGISTERED_KWARGS.get(task_id, {})
+    )
     if spec.kwargs != theirs:
         raise ValueError(f"env.id {config.id!r} is registered with {spec.kwargs}, EnvPool lacks that; {_OR_GYMNASIUM}")
-    fixed = _NOT_KWARGS | (spec.kwargs.keys() if is_only_envpools(spec) else set())
-    taken = [] if _is_minigrid(spec) else sorted(fields.keys() - fixed)  # MiniGrid derives more from its kwargs
+    taken = set() if _is_minigrid(spec) else fields.keys() - _NOT_KWARGS  # MiniGrid derives more from its kwargs
+    _require_taken(config, task_id, taken, f"; {_OR_GYMNASIUM}")
+    _make_spec(task_id, **_own_kwargs(config))
+
+
+def require_kwargs_of_task(config: EnvConfig, spec: Any) -> None:
+    """Raise ValueError if EnvPool does not take `config.kwargs` for a task that `register_task` has registered."""
+    fields = _make_spec(spec.id).config._asdict()
+    _require_taken(config, spec.id, fields.keys() - _NOT_KWARGS - spec.kwargs.keys() - {"env_name"})
+    _make_spec(spec.id, **arguments_of(config, spec))
+
+
+def _require_taken(config: EnvConfig, task_id: str, taken: Collection[str], way_out: str = "") -> None:
     for key in sorted(_own_kwargs(config).keys() - taken):
         raise ValueError(
             f"env.kwargs has {key!r}, which EnvPool's {task_id} does not take; it takes "
-            f"{', '.join(['max_episode_steps', *taken])}; {_OR_GYMNASIUM}"
+            f"{', '.join(['max_episode_steps', *sorted(taken)])}{way_out}"
         )
-    _make_spec(task_id, **_own_kwargs(config))
 
 
 def require_same_spaces(config: EnvConfig, spec: Any, observation_space: Any, action_space: Any) -> None:
@@ -253,7 +293,7 @@ def arguments_of(config: EnvConfig, spec: Any) -> dict[str, Any]:
     if _is_minigrid(spec):
         return {}  # its rewards depend on its own limit of steps
     if is_only_envpools(spec):  # Procgen ends episodes at EnvPool's limit by itself, and only EnvPool can tell why
-        return {key: value for key, value in spec.kwargs.items() if key != "task_id"} | _own_kwargs(config)
+        return {key: value for key, value in spec.kwargs.items() if key != "task_id"} | config.kwargs
     arguments = _own_kwargs(config) | {"max_episode_steps": min(step_limit_of(config, spec) + 1, _NO_LIMIT)}
     if not is_atari(spec):
         return arguments

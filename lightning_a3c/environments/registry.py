@@ -19,7 +19,7 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec, WrapperSpec, load_env_creator
 
 from lightning_a3c.environments.checks import in_one_line
-from lightning_a3c.environments.envpool_tasks import register_task
+from lightning_a3c.environments.envpool_tasks import register_task, similar_tasks, why_unknown
 
 _PLAIN = (type(None), bool, int, float, str)
 _EXTRAS = ("box2d", "mujoco", "minigrid", "minatar")  # of this package, each named after what it installs
@@ -132,11 +132,12 @@ def spec_of(env_id: str) -> Any:
             raise ValueError(f"env.id {env_id!r}: {lacking}") from lacking
         if has_it:
             return gymnasium.spec(name)
-        similar = difflib.get_close_matches(name, gymnasium.registry, n=3, cutoff=0.7)
+        similar = difflib.get_close_matches(name, [*gymnasium.registry, *similar_tasks(name)], n=3, cutoff=0.7)
         near = [env_id.removesuffix(name) + known for known in similar]
         hint = f"did you mean {' or '.join(near)}?" if near else "`gymnasium.pprint_registry()` lists the known ones"
         if not module:
             hint += f"{' O' if near else '; o'}ne of your own takes its module: my_module:{name}"
+        hint += f"; {clause}" if (clause := why_unknown(name)) and not near else ""
         package = name.rpartition("/")[0]
         is_installed = any(known.startswith(f"{package}/") for known in gymnasium.registry)
         extra = "" if is_installed else hint_at_extra(package)

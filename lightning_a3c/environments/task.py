@@ -30,7 +30,13 @@ from lightning_a3c.environments.checks import (
     running_statistics,
 )
 from lightning_a3c.environments.config import EnvConfig
-from lightning_a3c.environments.envpool_tasks import installed_version, require_playable_by_envpool, require_same_spaces
+from lightning_a3c.environments.envpool_tasks import (
+    installed_version,
+    is_only_envpools,
+    require_kwargs_of_task,
+    require_playable_by_envpool,
+    require_same_spaces,
+)
 from lightning_a3c.environments.making import (
     BadWrapper,
     clips_rewards,
@@ -273,6 +279,8 @@ def _check_fields(config: EnvConfig, spec: Any) -> None:
     elif config.atari != AtariConfig():
         changed = {k: v for k, v in asdict(config.atari).items() if v != getattr(AtariConfig(), k)}
         raise ValueError(f"env.atari {changed} has no effect on {config.id}, which {_why_not_native(spec)}; remove it")
+    if is_only_envpools(spec):
+        require_kwargs_of_task(config, spec)
     if config.backend == "envpool":
         require_playable_by_envpool(config, spec)
     elif config.backend == "ale" and not is_native(spec, config):

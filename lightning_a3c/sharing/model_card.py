@@ -29,6 +29,7 @@ class Loading(NamedTuple):
     trust: bool = False  # whether making the environment imports code of others
     action_spec: str | None = None  # class path of a distribution that is not this package's
     has_memory: bool = False
+    extra: str = ""  # of this package, which brings the environment
 
 
 def model_card(
@@ -61,7 +62,7 @@ def model_card(
         "## How to load it",
         _how_to_load(loading),
         "## Environment",
-        _table(("setting", "value"), settings) if settings else f"`{env_id}` as Gymnasium makes it.",
+        _table(("setting", "value"), settings) if settings else f"`{env_id}` as it is, without arguments.",
         "## Files",
         _table(("file", "content"), [(f"`{name}`", text) for name, text in _CONTENTS.items() if name in files]),
     ]
@@ -136,8 +137,9 @@ def _how_to_load(loading: Loading) -> str:
         "action = policy.act(observation, info, greedy=True)",
     ]
     code = "\n".join(lines)
+    install = f"pip install 'lightning-a3c[{loading.extra}]'" if loading.extra else "pip install lightning-a3c"
     return (
-        f"```bash\npip install lightning-a3c\n```\n\n```python\n{code}\n```\n\n"
+        f"```bash\n{install}\n```\n\n```python\n{code}\n```\n\n"
         "Loading runs no code from this folder and needs no PyTorch Lightning."
     )
 
