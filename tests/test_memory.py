@@ -139,6 +139,15 @@ def test_symbols_are_taken_as_one_hot_vectors() -> None:
     torch.testing.assert_close(trunk(torch.full_like(images, 255)), trunk(torch.full_like(images, 2)), rtol=0, atol=0)
 
 
+def test_heads_may_have_a_hidden_layer() -> None:
+    net = RecurrentNetwork((5,), 3, hidden_size=8, head_size=6)
+    assert [tuple(layer.weight.shape) for layer in net.policy if isinstance(layer, nn.Linear)] == [(6, 8), (3, 6)]
+    outputs, values, _ = net(torch.randn(2, 4, 5), net.initial_state(2), torch.zeros(2, 4, dtype=torch.bool))
+    assert (outputs.shape, values.shape) == ((2, 4, 3), (2, 4))
+    with pytest.raises(ValueError, match="head_size must be >= 1, or null for linear heads, got 0"):
+        RecurrentNetwork((5,), 3, head_size=0)
+
+
 def test_only_small_images_of_an_observation_hold_symbols() -> None:
     net = RecurrentNetwork({"direction": (4,), "image": (7, 7, 3)}, 7, num_symbols=11)
     assert [type(trunk) for trunk in net.features.trunks.values()][1] is SymbolTrunk

@@ -15,7 +15,7 @@ from lightning_a3c.rl.networks import Bounds, channel_axis, input_scale, instant
 
 
 class RecurrentNetwork(nn.Module):
-    """Features, an LSTM or GRU, then linear policy and value heads.
+    """Features, an LSTM or GRU, then policy and value heads.
 
     Args:
         observation_shape: shape of one observation, or of each part by name.
@@ -30,6 +30,8 @@ class RecurrentNetwork(nn.Module):
             whose space says 0 … 255, which would be taken for symbols.
         num_symbols: if `features` is None: small images hold symbols below it, and get a `SymbolTrunk`. MiniGrid's are
             below 11.
+        head_size: width of a hidden layer in each head, which helps where what is remembered must be compared with
+            what is seen. None for linear heads.
     """
 
     def __init__(
@@ -42,20 +44,23 @@ class RecurrentNetwork(nn.Module):
         features: dict[str, Any] | None = None,
         observation_bounds: Bounds | None = None,
         num_symbols: int | None = None,
+        head_size: int | None = None,
     ) -> None:
         super().__init__()
         if cell not in ("lstm", "gru"):
             raise ValueError(f'cell must be "lstm" or "gru", got {cell!r}')
         if min(hidden_size, feature_size) < 1:
             raise ValueError(f"hidden_size and feature_size must be >= 1, got {hidden_size} and {feature_size}")
+        if head_size is not None and head_size < 1:
+            raise ValueError(f"head_size must be >= 1, or null for linear heads, got {head_size}")
         self.features: nn.Module = (
             Features(observation_shape, feature_size, observation_bounds, num_symbols)
             if features is None
             else instantiate(features, observation_shape, feature_size)
         )
         self.cell: nn.RNNCellBase = (nn.LSTMCell if cell == "lstm" else nn.GRUCell)(feature_size, hidden_size)
-        self.policy = nn.Linear(hidden_size, num_actions)
-        self.value = nn.Linear(hidden_size, 1)
+        self.policy = _head(hidden_size, head_size, num_actions)
+        self.value = _head(hidden_size, head_size, 1)
 
     def initial_state(self, batch: int) -> Tensor:
         """Zeros, float32 [batch, H]: the hidden state, and for an LSTM the cell state beside it."""
@@ -88,6 +93,12 @@ class RecurrentNetwork(nn.Module):
         candidate = (candidate + (reset + hidden_reset).sigmoid() * hidden_candidate).tanh()
         kept = (update + hidden_update).sigmoid()
         return kept * state + (1 - kept) * candidate
+
+
+def _head(inputs: int, hidden: int | None, outputs: int) -> nn.Module:
+    if hidden is None:
+        return nn.Linear(inputs, outputs)
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
 
 
 class AtariLSTM(RecurrentNetwork):
