@@ -162,7 +162,7 @@ def test_every_batch_is_one_update_though_workers_break_and_are_killed(mode: str
     assert {int(state["step"]) for state in trainer.optimizers[0].state.values()} == {ledger.batches}
 
 
-def test_cartpole_is_solved_though_a_worker_is_killed_every_two_seconds(tmp_path: Path) -> None:
+def test_cartpole_is_solved_though_a_worker_is_killed_every_second(tmp_path: Path) -> None:
     config = Path(__file__).parents[1] / "configs/cartpole_data.yaml"
     command = [sys.executable, "-m", "lightning_a3c", "fit", f"--config={config}", "--trainer.max_time=00:00:05:00"]
     command += ["--data.supervision.max_restarts=100", "--data.supervision.window=3"]
@@ -172,7 +172,7 @@ def test_cartpole_is_solved_though_a_worker_is_killed_every_two_seconds(tmp_path
     def kill() -> None:
         nonlocal kills
         while run.poll() is None:
-            time.sleep(2)
+            time.sleep(1)
             with suppress(psutil.NoSuchProcess):  # a process may end between being listed and being looked at
                 helpers = psutil.Process(run.pid).children()
                 workers = [worker for helper in helpers for worker in helper.children()]
@@ -185,7 +185,7 @@ def test_cartpole_is_solved_though_a_worker_is_killed_every_two_seconds(tmp_path
     errors = run.communicate()[1]
     thread.join()
     assert run.returncode == 0, errors[-2000:]
-    assert kills >= 5
-    assert errors.count("died with exit code -9") >= 5
+    assert kills >= 3  # a fast machine solves it in seconds
+    assert errors.count("died with exit code -9") >= kills - 1  # the last kill may come as the run ends
     solved = torch.load(next(tmp_path.rglob("solved.ckpt")), weights_only=True)["progress"]
     assert sum(solved["returns"]) / 100 > 475
