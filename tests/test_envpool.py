@@ -313,6 +313,9 @@ def test_arguments_of_what_gymnasium_lacks_are_envpools(pool, only_envpools):
     limited = pool("D1Basic-v1", kwargs={"max_episode_steps": 7})
     limited.reset(seed=0)
     assert [bool(step[3]) for step in play(limited, np.zeros((7, 1), dtype=int))] == [False] * 6 + [True]
+    unlimited = pool("D1Basic-v1", kwargs={"max_episode_steps": -1})
+    unlimited.reset(seed=0)
+    assert not any(step[2] | step[3] for step in play(unlimited, np.zeros((50, 1), dtype=int)))
 
 
 @pytest.mark.parametrize("backend_name", ["auto", "envpool", "gymnasium"])

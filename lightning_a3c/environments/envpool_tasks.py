@@ -293,7 +293,10 @@ def arguments_of(config: EnvConfig, spec: Any) -> dict[str, Any]:
     if _is_minigrid(spec):
         return {}  # its rewards depend on its own limit of steps
     if is_only_envpools(spec):  # Procgen ends episodes at EnvPool's limit by itself, and only EnvPool can tell why
-        return {key: value for key, value in spec.kwargs.items() if key != "task_id"} | config.kwargs
+        arguments = {key: value for key, value in spec.kwargs.items() if key != "task_id"} | config.kwargs
+        if arguments.get("max_episode_steps") in (None, -1):  # to Gymnasium: no limit but the environment's own
+            arguments.pop("max_episode_steps", None)
+        return arguments
     arguments = _own_kwargs(config) | {"max_episode_steps": min(step_limit_of(config, spec) + 1, _NO_LIMIT)}
     if not is_atari(spec):
         return arguments
