@@ -15,6 +15,7 @@ from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
 
 from lightning_a3c import A3CModule, AtariConfig, EnvConfig, GradientParallel
 from lightning_a3c.collection.rollout import Rollout
+from lightning_a3c.environments import envpool_only
 from lightning_a3c.environments import envpool_tasks as backend
 from lightning_a3c.environments.checks import BadEnvironment
 from lightning_a3c.environments.making import make_env, make_training_env, make_vector_env, training_backend
@@ -340,8 +341,15 @@ def test_an_unknown_id_is_looked_for_among_envpools(env_id, message):
         spec_of(env_id)
 
 
+def test_an_envpool_that_cannot_be_imported_does_not_hide_that_an_id_is_unknown(monkeypatch):
+    monkeypatch.setitem(sys.modules, "envpool", None)
+    backend.ids.cache_clear()
+    with pytest.raises(ValueError, match=r"'CartPol-v1' is not a known environment; did you mean CartPole-v1"):
+        spec_of("CartPol-v1")
+
+
 def test_without_envpool_an_unknown_id_says_what_it_may_lack(monkeypatch):
-    monkeypatch.setattr(backend, "is_installed", lambda: False)
+    monkeypatch.setattr(envpool_only, "is_installed", lambda: False)
     with pytest.raises(ValueError, match=r"Procgen and ViZDoom tasks need pip install 'lightning-a3c\[envpool\]'"):
         spec_of("TakeCover-v1")
 

@@ -1,4 +1,4 @@
-"""What EnvPool has of Gymnasium's and ALE's environments, what it alone has, and how it is told to play. Steps nothing.
+"""What EnvPool has of Gymnasium's and ALE's environments, and how it is told to play them. Steps nothing.
 
 EnvPool is optional, and importing it takes a second and 60 MiB, so it is imported where it is needed.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import warnings
 from collections.abc import Collection
-from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -33,8 +32,10 @@ STACK = 4
 """Frames of an Atari observation."""
 SEEDS = 2**31
 """EnvPool takes smaller seeds."""
+ENTRY_POINT = "lightning_a3c.environments.envpool_only:SingleEnvPoolEnv"
+"""Of tasks that Gymnasium lacks; see `envpool_only`."""
 _NO_LIMIT = 2**31 - 2  # EnvPool adds 1 to it
-_NOT_KWARGS = {  # what EnvPool takes for a pool, and not for an environment
+NOT_KWARGS = {  # what EnvPool takes for a pool, and not for an environment
     "base_path",
     "batch_size",
     "env_seed",
@@ -63,11 +64,6 @@ _SAME = {  # compared with Gymnasium's step by step: they differ in seeds, and b
 }
 _MINIGRID = "minigrid.envs"  # how entry points of MiniGrid begin
 _TEXT = "mission"  # the part of its observations that is a text
-_SINGLE = "lightning_a3c.environments.envpool_single:SingleEnvPoolEnv"
-_ONLY_THERE: dict[str, dict[str, Any]] = {  # arguments by kind of task that Gymnasium lacks and `register_task` adds
-    "ProcgenEnvSpec": {},
-    "VizdoomEnvSpec": {"use_combined_action": True},  # otherwise an action is a float for each key
-}
 _OR_GYMNASIUM = "set env.backend to 'auto' or 'gymnasium'"
 
 
@@ -101,51 +97,9 @@ def plays_the_same(config: EnvConfig, spec: Any) -> bool:
     )
 
 
-def register_task(task_id: str) -> bool:
-    """Register a task of Procgen or ViZDoom with Gymnasium, which lacks them; returns whether it is one.
-
-    Raises:
-        ValueError: EnvPool cannot be imported, or the task lacks something on this machine.
-    """
-    if not is_installed() or task_id not in _ids():
-        return False
-    arguments = _ONLY_THERE.get(type(_make_spec(task_id)).__name__)
-    if arguments is None:
-        return False
-    gymnasium.register(task_id, entry_point=_SINGLE, kwargs={"task_id": task_id, **arguments})
-    return True
-
-
-def similar_tasks(task_id: str) -> list[str]:
-    """Ids of Procgen and ViZDoom that are nearly `task_id`."""
-    found = []
-    for near in difflib.get_close_matches(task_id, _ids(), n=3, cutoff=0.85) if is_installed() else ():
-        with suppress(ValueError):  # the task lacks something on this machine
-            if type(_make_spec(near)).__name__ in _ONLY_THERE:
-                found.append(near)
-    return found
-
-
-def why_unknown(task_id: str) -> str:
-    """What EnvPool has to do with an id that nobody knows: a clause, or nothing."""
-    if not is_installed():
-        return "EnvPool's Procgen and ViZDoom tasks need pip install 'lightning-a3c[envpool]'"
-    return "of EnvPool's own tasks only Procgen's and ViZDoom's can be used" if task_id in _ids() else ""
-
-
-def is_only_envpools_id(env_id: str) -> bool:
-    """Whether an id is one that `register_task` registers, on a machine that can make it."""
-    if env_id in gymnasium.registry:
-        return is_only_envpools(gymnasium.registry[env_id])
-    try:
-        return register_task(env_id)
-    except ValueError:
-        return False
-
-
 def is_only_envpools(spec: Any) -> bool:
-    """Whether `register_task` has registered it."""
-    return bool(spec.entry_point == _SINGLE)
+    """Whether Gymnasium lacks the task and `envpool_only` has registered it."""
+    return bool(spec.entry_point == ENTRY_POINT)
 
 
 def require_playable_by_envpool(config: EnvConfig, spec: Any) -> None:
@@ -161,8 +115,8 @@ def require_playable_by_envpool(config: EnvConfig, spec: Any) -> None:
         if value := getattr(config, field):
             raise ValueError(f"env.{field} {value} needs environments in Python, EnvPool's are not; {_OR_GYMNASIUM}")
     task_id = envpool_id(spec)
-    if task_id not in _ids():
-        both = [env_id for env_id in _ids() if env_id in gymnasium.registry]
+    if task_id not in ids():
+        both = [env_id for env_id in ids() if env_id in gymnasium.registry]
         near = difflib.get_close_matches(task_id, both, n=3, cutoff=0.7)
         hint = f"it has {' and '.join(near)}; " if near else ""
         raise ValueError(f"env.id {config.id!r} is not among EnvPool's environments; {hint}{_OR_GYMNASIUM}")
@@ -179,25 +133,19 @@ def require_playable_by_envpool(config: EnvConfig, spec: Any) -> None:
             f"env.id {config.id!r} is registered as {spec.entry_point} with {len(spec.additional_wrappers)} wrappers, "
             f"but EnvPool has the original {task_id}; {_OR_GYMNASIUM}"
         )
-    fields = _make_spec(task_id).config._asdict()
+    fields = make_spec(task_id).config._asdict()
     theirs = (
         {key: fields.get(key) for key in spec.kwargs} if _is_minigrid(spec) else _REGISTERED_KWARGS.get(task_id, {})
     )
     if spec.kwargs != theirs:
         raise ValueError(f"env.id {config.id!r} is registered with {spec.kwargs}, EnvPool lacks that; {_OR_GYMNASIUM}")
-    taken = set() if _is_minigrid(spec) else fields.keys() - _NOT_KWARGS  # MiniGrid derives more from its kwargs
-    _require_taken(config, task_id, taken, f"; {_OR_GYMNASIUM}")
-    _make_spec(task_id, **_own_kwargs(config))
+    taken = set() if _is_minigrid(spec) else fields.keys() - NOT_KWARGS  # MiniGrid derives more from its kwargs
+    require_taken(config, task_id, taken, f"; {_OR_GYMNASIUM}")
+    make_spec(task_id, **_own_kwargs(config))
 
 
-def require_kwargs_of_task(config: EnvConfig, spec: Any) -> None:
-    """Raise ValueError if EnvPool does not take `config.kwargs` for a task that `register_task` has registered."""
-    fields = _make_spec(spec.id).config._asdict()
-    _require_taken(config, spec.id, fields.keys() - _NOT_KWARGS - spec.kwargs.keys() - {"env_name"})
-    _make_spec(spec.id, **arguments_of(config, spec))
-
-
-def _require_taken(config: EnvConfig, task_id: str, taken: Collection[str], way_out: str = "") -> None:
+def require_taken(config: EnvConfig, task_id: str, taken: Collection[str], way_out: str = "") -> None:
+    """Raise ValueError, with `way_out` at its end, if `config.kwargs` has what is not `taken`."""
     for key in sorted(_own_kwargs(config).keys() - taken):
         raise ValueError(
             f"env.kwargs has {key!r}, which EnvPool's {task_id} does not take; it takes "
@@ -239,7 +187,8 @@ def _is_minigrid(spec: Any) -> bool:
 
 
 @cache
-def _ids() -> frozenset[str]:
+def ids() -> frozenset[str]:
+    """Everything that EnvPool has."""
     return frozenset(import_envpool().list_all_envs())
 
 
@@ -250,7 +199,7 @@ def envpool_id(spec: Any) -> str:
     return str(spec.id)
 
 
-def _make_spec(task_id: str, **arguments: Any) -> Any:
+def make_spec(task_id: str, **arguments: Any) -> Any:
     """EnvPool's own spec; raises ValueError if it refuses the arguments."""
     own = import_envpool()
     try:
@@ -262,7 +211,7 @@ def _make_spec(task_id: str, **arguments: Any) -> Any:
 
 def spaces_of(task_id: str, arguments: dict[str, Any]) -> tuple[spaces.Space[Any], spaces.Space[Any]]:
     """EnvPool's spaces of observations and actions."""
-    own = _make_spec(task_id, **arguments)
+    own = make_spec(task_id, **arguments)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Gymnasium warns of float64 bounds
         observations, actions = own.gymnasium_observation_space, own.gymnasium_action_space
@@ -283,7 +232,7 @@ def step_limit_of(config: EnvConfig, spec: Any) -> int:
     else:
         limit = config.kwargs.get("max_episode_steps") or spec.max_episode_steps
     if _is_minigrid(spec):  # it ends episodes by itself, earlier or later than a limit around it
-        own = int(_make_spec(str(spec.id)).config.max_episode_steps)
+        own = int(make_spec(str(spec.id)).config.max_episode_steps)
         return own if limit is None or limit < 1 else min(own, int(limit))
     return _NO_LIMIT if limit is None or limit < 1 else int(limit)  # Gymnasium takes -1 for no limit
 

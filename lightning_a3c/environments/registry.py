@@ -19,7 +19,7 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec, WrapperSpec, load_env_creator
 
 from lightning_a3c.environments.checks import in_one_line
-from lightning_a3c.environments.envpool_tasks import register_task, similar_tasks, why_unknown
+from lightning_a3c.environments.envpool_only import register_task, similar_tasks, why_unknown
 
 _PLAIN = (type(None), bool, int, float, str)
 _EXTRAS = ("box2d", "mujoco", "minigrid", "minatar")  # of this package, each named after what it installs

@@ -30,10 +30,10 @@ from lightning_a3c.environments.checks import (
     running_statistics,
 )
 from lightning_a3c.environments.config import EnvConfig
+from lightning_a3c.environments.envpool_only import require_kwargs_of_task
 from lightning_a3c.environments.envpool_tasks import (
     installed_version,
     is_only_envpools,
-    require_kwargs_of_task,
     require_playable_by_envpool,
     require_same_spaces,
 )

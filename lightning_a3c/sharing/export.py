@@ -20,7 +20,7 @@ import yaml
 from safetensors.torch import save_model
 
 from lightning_a3c.environments.config import EnvConfig
-from lightning_a3c.environments.envpool_tasks import is_only_envpools_id
+from lightning_a3c.environments.envpool_only import register_task
 from lightning_a3c.environments.task import NOT_KEPT, env_config_of
 from lightning_a3c.learning.agents import inner_net
 from lightning_a3c.learning.earlier_runs import FOLDER as EARLIER
@@ -118,11 +118,19 @@ def export_policy(source: Source, folder: str | Path, with_video: bool = False) 
             bool(list(foreign_code(task))),
             foreign_distribution(module.agent_options.action_spec),
             module.is_recurrent,
-            "envpool" if is_only_envpools_id(task["env_id"]) else "",
+            _extra(task["env_id"]),
         )
         card = model_card(task, source.results, module.progress.env_steps, [*files, CARD], loading)
         (partial / CARD).write_text(card, encoding="utf-8")
     return notes
+
+
+def _extra(env_id: str) -> str:
+    """The extra of this package that brings the environment, for the model card."""
+    try:
+        return "envpool" if register_task(env_id) else ""
+    except ValueError:  # EnvPool has the task, which lacks something on this machine
+        return "envpool"
 
 
 def load_module(ckpt_path: str | Path) -> tuple[A3CModule, EnvConfig]:
